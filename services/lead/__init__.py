@@ -1,0 +1,1 @@
+"""The lead: plan, decide, dispatch, journal, broadcast."""

@@ -1,0 +1,1 @@
+"""Role workers: attempts, the agent loop, the workspace, verification, evidence."""

@@ -1,0 +1,181 @@
+"""What an attempt is asked to do, and what it hands back."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.workers.outcome import Outcome
+
+
+class Protected(enum.Enum):
+    """Kinds of files that a role's write scope protects unless the task declares otherwise."""
+
+    DEPENDENCIES = "dependencies"
+    TESTS = "tests"
+    CI = "ci"
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What is known of a verification's tests: at the run's base, and in what was merged since."""
+
+    passing: frozenset[str] = frozenset()
+    red: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """How work is checked. `baseline` is None where the run's base itself is verified."""
+
+    verification: str
+    report: str = ""
+    setup: str = ""
+    setup_paths: tuple[str, ...] = ()
+    baseline: Baseline | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an attempt may take."""
+
+    attempt_timeout: timedelta = timedelta(minutes=30)
+    test_timeout: timedelta = timedelta(seconds=300)
+    orphan_grace: timedelta = timedelta(minutes=10)
+    turns: int = 100
+    corrections: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousAttempt:
+    """How the attempt before ended, as the agent is told."""
+
+    outcome: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWork:
+    """A task to do. `start_commit` is empty where the work starts at `base_commit`."""
+
+    task_id: str
+    title: str
+    description: str
+    number: int
+    base_commit: str
+    branch: str
+    start_commit: str = ""
+    model: str = ""
+    may_change: frozenset[Protected] = frozenset()
+    previous: PreviousAttempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyWork:
+    """A commit to verify: no model, no branch of its own, no change."""
+
+    commit: str
+    branch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRequest:
+    """An ExecuteTask request, as the domain sees it."""
+
+    attempt_id: str
+    run_id: str
+    role: str
+    repository: str
+    run_base_commit: str
+    checks: Checks
+    limits: Limits
+    work: TaskWork | VerifyWork
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What model calls took, in tokens, for one model."""
+
+    model: str
+    turns: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+    incomplete: bool = False
+
+    def __add__(self, other: "ModelUsage") -> "ModelUsage":
+        """The sum of two usages of the same model."""
+        if self.model != other.model:
+            raise ValueError(f"usages of two models: {self.model}, {other.model}")
+        return ModelUsage(
+            self.model,
+            self.turns + other.turns,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.incomplete or other.incomplete,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationRun:
+    """One run of the project's own checks on a fresh checkout of a committed tree."""
+
+    command: str
+    commit: str
+    exit_code: int | None
+    green: bool
+    summary: str
+    passed: int
+    failed: int
+    errors: int
+    skipped: int
+    red_tests: tuple[str, ...]
+    report_digest: str
+    duration: timedelta
+    sandbox_mode: str
+    timed_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file that differs between base and commit; `operation` is created, modified or deleted."""
+
+    path: str
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Named immutable bytes of an attempt, at most 16 MiB."""
+
+    name: str
+    media_type: str
+    data: bytes
+    sha256: str
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """The one result of an attempt: its outcome and the evidence for it."""
+
+    attempt_id: str
+    outcome: Outcome
+    message: str
+    last_sequence: int
+    start_time: datetime
+    end_time: datetime
+    base_commit: str = ""
+    commit: str = ""
+    branch: str = ""
+    commit_subject: str = ""
+    files: tuple[FileChange, ...] = ()
+    verifications: tuple[VerificationRun, ...] = ()
+    corrections: int = 0
+    usage: tuple[ModelUsage, ...] = ()
+    artifacts: Mapping[str, Artifact] | None = None
+    sandbox_mode: str = ""
+    model_endpoint: str = ""
