@@ -1,0 +1,1 @@
+"""The model: one turn asked, one reply or one AttemptFailed. Alone imports the provider's SDK."""

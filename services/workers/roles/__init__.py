@@ -1,0 +1,1 @@
+"""The roles, as data: prompt, tools, write scope, verification."""
