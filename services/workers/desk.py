@@ -13,10 +13,14 @@ from services.workers.work import ModelUsage
 
 @dataclass(frozen=True, slots=True)
 class GitAnswer:
-    """What a git command said. `output` is stdout where it exited 0 or 1, else stderr; clipped to a bound."""
+    """What a git command said: its stdout where it exited 0 or 1, else its stderr.
+
+    `output` is at most the first MiB, UTF-8 with replacement; `truncated` says that there was more.
+    """
 
     exit_code: int
     output: str
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Workspace(Protocol):
         ...
 
     async def run_tests(self, paths: Sequence[str]) -> str:
-        """Run the verification command in the sandbox on the worktree as it is, and return its output, clipped.
+        """Run the verification command in the sandbox on the worktree as it is; return its output, clipped.
 
         `paths` narrow it to some test files where the test runner can do that; empty means all. The text
         ends with what came of it: the exit code, or that it was killed after its time. Cancelled, it kills
