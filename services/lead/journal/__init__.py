@@ -161,7 +161,7 @@ class HeadMoved(JournalError):
     since: tuple[Entry, ...] = field(repr=False)
 
     def __str__(self) -> str:
-        return f"{len(self.since)} records were appended first, up to revision {self.since[-1].revision}"
+        return f"{len(self.since)} records or more were appended first"
 
 
 @dataclass(eq=False)
@@ -273,7 +273,8 @@ class Journal(Protocol):
         `expected_head` is the revision of the run's last record, public or private; for the fleet's first
         it is 0. `term` is None where a request is recorded that any lead may take. Returns once durable,
         before anybody else sees it. Raises RunUnknown, Fenced, HeadMoved and DuplicateNotice; each
-        refuses this append alone, and whole.
+        refuses this append alone, and whole. RevisionTrimmed: what moved the head is not kept any more;
+        start again from the rows.
         """
         ...
 
