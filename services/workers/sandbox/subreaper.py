@@ -1,0 +1,284 @@
+"""The small process that stands between the worker and one command.
+
+Run as a program (`python -I -S subreaper.py`), never imported by the worker; needs only the standard library.
+It reads one line of JSON, the order, from stdin; starts the command in a session of its own; and when the
+command ends, its time is over, a bound is passed, stdin closes or the worker dies, kills and reaps every
+descendant, whatever sessions and parents they gave themselves. Then it writes one line of JSON and the output
+that was kept. As there is one for each command, every orphan it inherits is that command's.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
+STDIN, STDOUT = 0, 1
+TICK = 0.05  # seconds between two looks at the clock and the number of threads
+WEIGH = 0.5  # seconds between two looks at the memory
+CHUNK = 1 << 18
+PAGE = resource.getpagesize()
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def read_order() -> dict[str, Any]:
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(STDIN, 1 << 16)
+        if not piece:
+            sys.exit(0)  # the worker changed its mind
+        line += piece
+    order: dict[str, Any] = json.loads(line)
+    return order
+
+
+def start(order: dict[str, Any], output: int, status: int, notes: int | None) -> int:
+    """Fork and exec the command; its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(os.open("/dev/null", os.O_RDONLY), STDIN)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        for fd in (status, notes):
+            if fd is not None:
+                os.set_inheritable(fd, True)
+        with open("/proc/self/oom_score_adj", "w") as adjust:
+            adjust.write("700")  # where memory runs out, the kernel takes a command before the worker
+        os.nice(5)
+        for name, bound in order["rlimits"].items():
+            which = getattr(resource, "RLIMIT_" + name)
+            _, hard = resource.getrlimit(which)
+            if hard != resource.RLIM_INFINITY:
+                bound = min(bound, hard)
+            resource.setrlimit(which, (bound, bound))
+        os.chdir(order["cwd"])
+        os.execvpe(order["argv"][0], order["argv"], order["env"])
+    except OSError as problem:
+        os.write(2, f"cannot run {order['argv'][0]}: {problem.strerror}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def children() -> list[int]:
+    """Pids of the direct children of this process, zombies too."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children") as listing:
+            return [int(pid) for pid in listing.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [pid for pid, (parent, _) in processes().items() if parent == me]
+
+
+def processes() -> dict[int, tuple[int, int]]:
+    """Of every process that can be seen: pid -> (its parent's pid, bytes of its own memory)."""
+    found: dict[int, tuple[int, int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as stat, open(f"/proc/{name}/statm", "rb") as statm:
+                    parent = int(stat.read().rpartition(b")")[2].split()[1])
+                    _, resident, shared = statm.read().split()[:3]
+            except (OSError, ValueError, IndexError):
+                continue
+            found[int(name)] = (parent, (int(resident) - int(shared)) * PAGE)
+    return found
+
+
+def weigh() -> tuple[int, int]:
+    """How many descendants this process has, and how much memory of their own they hold."""
+    everyone = processes()
+    offspring: dict[int, list[int]] = {}
+    for pid, (parent, _) in everyone.items():
+        offspring.setdefault(parent, []).append(pid)
+    count, held, waiting = 0, 0, list(offspring.get(os.getpid(), ()))
+    while waiting:
+        pid = waiting.pop()
+        count += 1
+        held += everyone[pid][1]
+        waiting.extend(offspring.get(pid, ()))
+    return count, held
+
+
+def threads_of_machine() -> int:
+    with open("/proc/loadavg") as load:
+        return int(load.read().split()[3].partition("/")[2])
+
+
+def reap() -> tuple[dict[int, int], bool]:
+    """Reap what is dead: {pid: exit code}, and whether any child is left."""
+    codes: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return codes, False
+        if pid == 0:
+            return codes, True
+        codes[pid] = os.waitstatus_to_exitcode(status)
+
+
+def kill_everything() -> dict[int, int]:
+    """Return when no descendant is left; {pid: exit code} of those that died here.
+
+    Only direct children are ever signalled, and their process groups: they are unreaped, so no pid can have
+    become somebody else's. What a dead child leaves behind becomes a direct child of this process.
+    """
+    codes: dict[int, int] = {}
+    me, pause = os.getpgrp(), 0.0
+    while True:
+        for pid in children():
+            with suppress(ProcessLookupError, PermissionError):
+                group = os.getpgid(pid)
+                if group != me:
+                    os.killpg(group, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        dead, more = reap()
+        codes.update(dead)
+        if not more:
+            return codes
+        pause = 0.0 if dead else min(pause + 0.0005, 0.02)
+        time.sleep(pause)
+
+
+class Kept:
+    """The head and the tail of an output of any length."""
+
+    def __init__(self, bound: int) -> None:
+        self.head, self.tail, self.half, self.total = bytearray(), bytearray(), max(1, bound // 2), 0
+
+    def add(self, data: bytes) -> None:
+        self.total += len(data)
+        room = self.half - len(self.head)
+        self.head += data[:room]
+        self.tail += data[room:] if room > 0 else data
+        if len(self.tail) > 8 * self.half + CHUNK:
+            del self.tail[: -self.half]
+
+    def drain(self, fd: int) -> bool:
+        """Take what stands in a non-blocking pipe, up to its capacity; False once nobody can write to it."""
+        for _ in range(64):
+            try:
+                data = os.read(fd, CHUNK)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            self.add(data)
+        return True
+
+    def done(self) -> int:
+        """Clip the tail; how many bytes were left out between head and tail."""
+        del self.tail[: -self.half]
+        return self.total - len(self.head) - len(self.tail)
+
+
+def watch(order: dict[str, Any], main: int, output: int, kept: Kept, wake: int) -> tuple[int | None, str]:
+    """Wait until the command must end; (its exit code or None, what ended it)."""
+    deadline = time.monotonic() + order["timeout"]
+    next_weighing = time.monotonic()
+    threads = threads_of_machine()
+    poll = select.poll()
+    for fd in (STDIN, output, wake):
+        poll.register(fd, select.POLLIN)
+    while True:
+        for fd, _ in poll.poll(TICK * 1000):
+            if fd == STDIN:
+                return None, "cancelled"
+            if fd == wake:
+                os.read(wake, 512)
+            elif not kept.drain(output):
+                poll.unregister(output)
+        codes, _ = reap()
+        if main in codes:
+            return codes[main], ""
+        if stopping:
+            return None, "cancelled"
+        now = time.monotonic()
+        if now >= deadline:
+            return None, "timeout"
+        if now >= next_weighing or threads_of_machine() - threads > order["processes"]:
+            next_weighing = now + WEIGH
+            count, held = weigh()
+            if count > order["processes"]:
+                return None, "processes"
+            if held > order["memory"]:
+                return None, "memory"
+
+
+stopping: list[bool] = []
+
+
+def main() -> None:
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.setsid()
+    woken, wake = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    order = read_order()
+
+    output, output_end = os.pipe()
+    status, status_end = os.pipe()
+    os.set_blocking(output, False)
+    os.set_blocking(status, False)
+    notes = None
+    if order["notes"] is not None:
+        notes = os.memfd_create("notes")
+        os.write(notes, json.dumps(order["notes"]).encode())
+        os.lseek(notes, 0, os.SEEK_SET)
+    order["argv"] = [
+        {"{status}": str(status_end), "{notes}": str(notes)}.get(word, word) for word in order["argv"]
+    ]
+    if order["scratch"]:
+        os.makedirs(order["scratch"] + "/home", mode=0o700)
+
+    kept, began = Kept(order["output"]), time.monotonic()
+    try:
+        pid = start(order, output_end, status_end, notes)
+        os.close(output_end)
+        os.close(status_end)
+        code, ended_by = watch(order, pid, output, kept, woken)
+    finally:
+        codes = kill_everything()
+        if order["scratch"]:
+            shutil.rmtree(order["scratch"], ignore_errors=True)
+    duration = time.monotonic() - began
+    kept.drain(output)
+    said = Kept(1 << 16)
+    said.drain(status)
+    dropped = kept.done()
+    report = {
+        "exit_code": codes.get(pid) if code is None else code,
+        "ended_by": ended_by,
+        "duration": duration,
+        "dropped": dropped,
+        "head": len(kept.head),
+        "status": bytes(said.head).decode(errors="replace"),
+    }
+    answer = memoryview(json.dumps(report).encode() + b"\n" + kept.head + kept.tail)
+    while answer:
+        answer = answer[os.write(STDOUT, answer) :]
+
+
+if __name__ == "__main__":
+    main()
