@@ -1,0 +1,98 @@
+"""The worker's data folder: bare clones, workspaces, and what else it keeps on disk."""
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+from services.workers.child import ChildError, run_child
+from services.workers.git import Git
+from services.workers.repository import Repository, repository_folder
+from services.workers.worktree import Worktree
+
+_log = logging.getLogger(__name__)
+_REMOVAL_TIMEOUT = 600.0
+
+
+class DataFolderError(Exception):
+    """The folder cannot be used; the text names it and says what to do."""
+
+
+class DataFolder:
+    """One worker's folder, held by a lock that the kernel frees with the process.
+
+    `environments` is what setup caches, `scratch` what the sandbox needs; both are kept by others.
+    """
+
+    def __init__(self, root: Path, git: Git) -> None:
+        self.root = root
+        self.environments = root / "environments"
+        self.scratch = root / "scratch"
+        self._attempts = root / "attempts"
+        self._repositories = root / "repositories"
+        self._git = git
+        self._clones: dict[str, Repository] = {}
+        self._lock = -1
+
+    async def open(self) -> None:
+        """Make the folder, take its lock, and remove what dead processes left. Raises DataFolderError."""
+        try:
+            for folder in (self.environments, self.scratch, self._attempts, self._repositories):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            if error.errno == errno.EWOULDBLOCK:
+                what_next = "stop it, or give this one a folder of its own with --data-dir"
+                raise DataFolderError(f"another worker uses {self.root}: {what_next}") from None
+            raise DataFolderError(f"cannot use {self.root}: {error.strerror}") from None
+        for name in sorted(os.listdir(self._attempts)):
+            await self.remove(self._attempts / name)
+        for made in self._repositories.glob("*.new"):
+            await self.remove(made)
+        locks = ("-name", "*.lock", "-o", "-path", "*/objects/*", "-name", "tmp_*")
+        await self._run("find", str(self._repositories), "-type", "f", "(", *locks, ")", "-delete")
+
+    def close(self) -> None:
+        """Free the lock."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def repository(self, url: str) -> Repository:
+        """The bare clone of a repository, which may still have to be made."""
+        if url not in self._clones:
+            self._clones[url] = Repository(self._git, url, self._repositories / repository_folder(url))
+        return self._clones[url]
+
+    def attempt(self, attempt_id: str) -> Path:
+        """Where an attempt keeps its files. The path is short: tests make sockets below it."""
+        return self._attempts / hashlib.sha256(attempt_id.encode()).hexdigest()[:12]
+
+    def worktree(self, repository: Repository, root: Path) -> Worktree:
+        """A worktree, which is still to be checked out."""
+        return Worktree(self._git, repository, root)
+
+    async def remove(self, folder: Path) -> None:
+        """Remove a folder, and an index beside it. What cannot be removed is logged, and left."""
+        folder.with_name(folder.name + ".index").unlink(missing_ok=True)
+        if not folder.exists():
+            return
+        problem = await self._run("rm", "-rf", "--one-file-system", "--", str(folder))
+        if problem:  # folders that a test made unwritable
+            await self._run("chmod", "-R", "u+rwX", "--", str(folder))
+            problem = await self._run("rm", "-rf", "--one-file-system", "--", str(folder))
+        if problem:
+            _log.warning("cannot remove %s: %s", folder, problem)
+
+    async def _run(self, *argv: str) -> str:
+        """Run a program; why it failed, or nothing."""
+        try:
+            path = {"PATH": os.defpath, "LC_ALL": "C"}
+            answer = await run_child(argv, cwd=self.root, env=path, limit=1 << 16, timeout=_REMOVAL_TIMEOUT)
+        except ChildError as error:
+            return str(error)
+        return answer.stderr.decode(errors="replace").strip() if answer.exit_code else ""

@@ -1,0 +1,69 @@
+"""A commit checked out into a folder that holds no git directory of its own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.workers.child import ChildAnswer
+from services.workers.git import Git, GitError, explain
+from services.workers.repository import Repository
+
+_SUBMODULE = "160000 "
+
+
+class Worktree:
+    """A folder of files, and an index beside it.
+
+    Whatever stands in the folder is data: a `.git` in it is never read, a submodule never entered, and
+    attributes name no program, for nothing configures one.
+    """
+
+    def __init__(self, git: Git, repository: Repository, root: Path) -> None:
+        self.root = root
+        self.repository = repository
+        self._git = git
+        self._index = root.with_name(root.name + ".index")
+        self._options = (f"--git-dir={repository.git_dir}", f"--work-tree={root}")
+        self._env = {"GIT_INDEX_FILE": str(self._index)}
+        self._submodules: frozenset[str] = frozenset()
+
+    async def check_out(self, commit: str) -> None:
+        """Make the folder and fill it with a commit that the clone has. Raises GitError."""
+        self.root.mkdir(parents=True)
+        await self._run("read-tree", "--reset", "-u", "--no-recurse-submodules", commit)
+        self._submodules = await self._listed_submodules()
+
+    async def ask(self, *arguments: str, limit: int, timeout: float) -> ChildAnswer:
+        """Run a reading git command on the folder, whatever its exit code. Raises GitError where it hangs."""
+        return await self._git.ask(
+            *self._options, *arguments, cwd=self.root, env=self._env, limit=limit, timeout=timeout
+        )
+
+    async def tree(self) -> str:
+        """Record the folder as a tree, less what the project ignores; the tree's id.
+
+        Nested repositories are left out, and submodules stay as they were. Raises GitError.
+        """
+        self._index.with_name(self._index.name + ".lock").unlink(missing_ok=True)  # of a git that was killed
+        nested = [path.rstrip("/") for path in await self._untracked() if path.endswith("/")]
+        await self._add(sorted({*nested, *self._submodules}))
+        return (await self._run("write-tree")).decode().strip()
+
+    async def _untracked(self) -> list[str]:
+        listing = await self._run("ls-files", "--others", "--exclude-standard", "-z")
+        return listing.decode(errors="surrogateescape").split("\0")[:-1]
+
+    async def _add(self, excluded: Sequence[str]) -> None:
+        specs = [".", *(f":(exclude,literal,top){path}" for path in excluded)]
+        stdin = "".join(spec + "\0" for spec in specs).encode(errors="surrogateescape")
+        await self._run("add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul", stdin=stdin)
+
+    async def _listed_submodules(self) -> frozenset[str]:
+        listing = (await self._run("ls-files", "--stage", "-z")).decode(errors="surrogateescape")
+        entries = (entry.partition("\t") for entry in listing.split("\0"))
+        return frozenset(path for about, _, path in entries if about.startswith(_SUBMODULE))
+
+    async def _run(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        answer = await self._git.ask(*self._options, *arguments, cwd=self.root, env=self._env, stdin=stdin)
+        if answer.clipped or answer.exit_code:
+            raise GitError(f"git {arguments[0]}: {explain(answer)}")
+        return answer.stdout
