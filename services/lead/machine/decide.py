@@ -1,0 +1,260 @@
+"""What follows from a happening: the events to append.
+
+Late, repeated and unknown happenings decide nothing, so the conductor may tell the machine
+the same thing twice.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from services.lead.machine import events as e
+from services.lead.machine import happenings as h
+from services.lead.machine import merge
+from services.lead.machine.draft import Draft, clip
+from services.lead.machine.ending import ask_end, fail_internally, settle
+from services.lead.machine.fold import begin
+from services.lead.machine.outcome import Outcome
+from services.lead.machine.state import (
+    Attempt,
+    AttemptKind,
+    Ending,
+    OwnCommit,
+    Phase,
+    Run,
+    RunFailure,
+    RunFailureReason,
+    RunPhase,
+    TaskState,
+    WaitingFor,
+)
+from services.lead.machine.wanted import placements
+
+INCONCLUSIVE_CAP = 10
+"""How often a verification that said nothing is sent again (DESIGN §7)."""
+
+
+def create(created: e.RunCreated, time: datetime) -> Draft:
+    """The first events of a run: its tasks wait for the base to be verified, or for others."""
+    draft = Draft(begin(created), time)
+    draft.events.append((created, time))
+    draft.run.touched_tasks.update(draft.run.tasks)
+    draft.emit(e.RunStatusChanged(RunPhase.PLANNING, branch=created.facts.branch, head=created.facts.base))
+    for task in list(draft.run.tasks.values()):
+        depends_on = task.spec.depends_on
+        waiting = WaitingFor.DEPENDENCIES if depends_on else WaitingFor.BASE
+        draft.emit(e.TaskStatusChanged(task.id, TaskState.PENDING, waiting_for=waiting))
+        if depends_on:
+            draft.emit(e.TaskBlocked(task.id, depends_on))
+    draft.tell_progress()
+    return draft
+
+
+def decide(run: Run, happening: h.Happening) -> Draft:
+    """Decide what follows from a happening. `run` is left as it is."""
+    draft = Draft(run, happening.time)
+    if run.core.phase.final:
+        return draft
+    match happening:
+        case h.Bound():
+            _bound(draft, happening)
+        case h.NotStarted():
+            _not_started(draft, happening)
+        case h.Notices():
+            _notices(draft, happening)
+        case h.Ended():
+            _ended(draft, happening)
+        case h.Stacked():
+            merge.stacked(draft, happening)
+        case h.HeadPushed():
+            merge.pushed(draft, happening)
+        case h.EndAsked():
+            ask_end(draft, happening.ending)
+        case h.RolesServed():
+            _roles_served(draft, happening.roles)
+        case h.ClockRead():
+            _clock(draft, happening.time)
+    settle(draft)
+    return draft
+
+
+def _bound(draft: Draft, bound: h.Bound) -> None:
+    wanted = bound.placement
+    if wanted not in placements(draft.run):
+        return
+    draft.emit(
+        e.AttemptBound(
+            attempt_id=wanted.attempt_id,
+            task_id=wanted.task_id,
+            number=wanted.number,
+            kind=wanted.kind,
+            role=wanted.role,
+            binding=bound.binding,
+            request=bound.request,
+            base=wanted.base,
+            check=wanted.check,
+            commit=wanted.commit,
+            time=bound.time,
+        )
+    )
+    if wanted.kind is AttemptKind.TASK:
+        agent = draft.run.attempts[wanted.attempt_id].agent_id
+        draft.emit(
+            e.TaskAssigned(wanted.task_id, agent),
+            e.TaskStatusChanged(wanted.task_id, TaskState.ASSIGNED, agent_id=agent, progress=0),
+            e.AgentWorking(agent, wanted.task_id, progress=0),
+        )
+
+
+def _not_started(draft: Draft, refused: h.NotStarted) -> None:
+    attempt = draft.run.attempts.get(refused.attempt_id)
+    if not attempt or not attempt.open or attempt.started:
+        return
+    draft.emit(e.AttemptUnbound(attempt.id, refused.message))
+    if attempt.kind is AttemptKind.TASK:
+        draft.tell_ready(draft.run.tasks[attempt.task_id], refused.message)
+
+
+def _notices(draft: Draft, told: h.Notices) -> None:
+    attempt = draft.run.attempts.get(told.attempt_id)
+    if not attempt or attempt.unbound:
+        return
+    if not attempt.started:
+        _tell_started(draft, attempt)
+    for notice in told.notices:
+        if notice.sequence <= attempt.last_sequence:
+            continue
+        if attempt.outcome is None or notice.usage:
+            draft.emit(notice, time=notice.time)
+
+
+def _tell_started(draft: Draft, attempt: Attempt) -> None:
+    draft.emit(
+        e.AttemptStarted(
+            attempt.id, attempt.task_id, attempt.number, attempt.kind, attempt.agent_id, attempt.base
+        )
+    )
+
+
+def _ended(draft: Draft, ended: h.Ended) -> None:
+    attempt = draft.run.attempts.get(ended.attempt_id)
+    if not attempt or not attempt.open:
+        return
+    if not attempt.started and ended.result:
+        _tell_started(draft, attempt)
+    if ended.result:
+        draft.emit(e.ResultRecorded(attempt.id, ended.result))
+    draft.emit(
+        e.AttemptEnded(
+            attempt_id=attempt.id,
+            task_id=attempt.task_id,
+            number=attempt.number,
+            kind=attempt.kind,
+            outcome=ended.outcome,
+            message=clip(ended.message),
+            commit=ended.commit,
+            last_sequence=attempt.last_sequence,
+            corrections=ended.corrections,
+            artifacts=ended.artifacts,
+        )
+    )
+    if attempt.kind is AttemptKind.TASK:
+        _task_ended(draft, attempt, ended)
+    elif draft.run.core.phase is RunPhase.PLANNING:
+        _base_verified(draft, attempt, ended)
+    else:
+        merge.checked(draft, attempt, ended)
+
+
+def _task_ended(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
+    task = draft.run.tasks[attempt.task_id]
+    if ended.commit and ended.result:
+        draft.emit(
+            e.CommitCreated(task.id, ended.commit, ended.commit_subject, ended.files, ended.file_count)
+        )
+    if draft.run.core.phase is RunPhase.CANCELLING:
+        return
+    own = OwnCommit(attempt.id, ended.commit, ended.base or attempt.base) if ended.commit else None
+    if ended.outcome is Outcome.SUCCEEDED and own:
+        draft.emit(
+            e.CommitQueued(task.id, own, ended.tree),
+            e.TaskStatusChanged(task.id, TaskState.IN_PROGRESS, phase=Phase.MERGING, progress=95),
+        )
+    elif ended.outcome is Outcome.SUCCEEDED:
+        message = "the worker told success and no commit: a fault of its own"
+        merge.again_or_failed(draft, task, Outcome.INTERNAL, message, None)
+    else:
+        merge.again_or_failed(draft, task, ended.outcome, ended.message, own)
+
+
+def _base_verified(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
+    """Red tests at the base count against nobody; a base that cannot be verified ends the run."""
+    match ended.outcome:
+        case Outcome.SUCCEEDED | Outcome.VERIFICATION_FAILED | Outcome.NO_TESTS:
+            draft.emit(e.BaseVerified(attempt.check, attempt.id))
+            if all(check.report_attempt for check in draft.run.core.checks):
+                _start_tasks(draft)
+        case Outcome.SETUP_FAILED | Outcome.TIMED_OUT:
+            check = draft.run.core.checks[attempt.check]
+            ask_end(
+                draft,
+                Ending(
+                    RunPhase.FAILED,
+                    RunFailure(
+                        RunFailureReason.BASE_UNVERIFIABLE,
+                        f"`{check.verification}` could not be run on the base: {clip(ended.message)}",
+                    ),
+                ),
+            )
+        case _:
+            tries = sum(
+                other.kind is AttemptKind.VERIFY and other.check == attempt.check
+                for other in draft.run.attempts.values()
+            )
+            if tries > INCONCLUSIVE_CAP:
+                fail_internally(draft, f"the base's verification gave no answer: {clip(ended.message)}")
+
+
+def _start_tasks(draft: Draft) -> None:
+    core = draft.run.core
+    draft.emit(e.RunStatusChanged(RunPhase.RUNNING, branch=draft.run.facts.branch, head=core.head))
+    for task in draft.run.ready:
+        draft.tell_ready(task)
+
+
+def _roles_served(draft: Draft, served: Iterable[str]) -> None:
+    run = draft.run
+    needed = {task.spec.role for task in run.tasks.values() if not task.state.final}
+    needed |= {check.role for check in run.core.checks if not check.report_attempt}
+    unserved = tuple(sorted(needed - set(served)))
+    if unserved == run.core.unserved:
+        return
+    before = set(run.core.unserved)
+    draft.emit(e.RolesUnserved(unserved))
+    if unserved and run.facts.fail_unserved and run.core.phase is RunPhase.PLANNING and not run.attempts:
+        ask_end(
+            draft,
+            Ending(
+                RunPhase.FAILED,
+                RunFailure(
+                    RunFailureReason.NO_WORKER,
+                    f"no worker serves {', '.join(unserved)}; start one, and create the run again",
+                ),
+            ),
+        )
+    elif run.core.phase is RunPhase.RUNNING:
+        for task in run.ready:
+            if task.spec.role in before ^ set(unserved):
+                draft.tell_ready(task)
+
+
+def _clock(draft: Draft, now: datetime) -> None:
+    run = draft.run
+    if now >= run.facts.deadline:
+        hours = run.facts.limits.run_timeout.total_seconds() / 3600
+        message = f"the run's time of {hours:g} h is over; what completed is on {run.facts.branch}"
+        ask_end(draft, Ending(RunPhase.FAILED, RunFailure(RunFailureReason.RUN_TIMEOUT, message), message))
+        return
+    for task in run.retrying:
+        if task.retry_time and task.retry_time <= now:
+            draft.tell_ready(replace(task, retry_time=None))

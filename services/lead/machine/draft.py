@@ -1,0 +1,58 @@
+"""A decision in the making: events, each folded as it is written, so that the next sees what it did."""
+
+from datetime import datetime
+
+from services.lead.machine.events import Event, ProgressUpdate, TaskStatusChanged
+from services.lead.machine.fold import fold
+from services.lead.machine.state import Run, Task, TaskState, WaitingFor
+
+MESSAGE_LIMIT = 2000
+"""Characters of a message in a public event, so that no event nears 64 KiB."""
+
+
+def clip(text: str) -> str:
+    """A text as a public event carries it: whole, or its head and tail."""
+    if len(text) <= MESSAGE_LIMIT:
+        return text
+    half = MESSAGE_LIMIT // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters …\n{text[-half:]}"
+
+
+class Draft:
+    """A copy of a run, and the events that lead to it from the run it was copied from.
+
+    `run` is the state once `events` are in the journal; a draft whose append was refused is
+    thrown away. `run.touched_tasks` and `run.touched_attempts` name what differs.
+    """
+
+    def __init__(self, run: Run, time: datetime) -> None:
+        self.run = run.copy()
+        self.time = time
+        self.events: list[tuple[Event, datetime]] = []
+
+    def emit(self, *events: Event, time: datetime | None = None) -> None:
+        """Write events that happened at `time` (default: the happening's)."""
+        for event in events:
+            at = time or self.time
+            fold(self.run, event, at)
+            self.events.append((event, at))
+
+    def tell_ready(self, task: Task, message: str = "") -> None:
+        """A task may start: it waits for a slot, or for a worker of its role."""
+        unserved = task.spec.role in self.run.core.unserved
+        waiting = WaitingFor.WORKER if unserved else WaitingFor.SLOT
+        previous = task.previous
+        self.emit(
+            TaskStatusChanged(
+                task.id,
+                TaskState.PENDING,
+                waiting_for=waiting,
+                reason=previous.outcome if previous else None,
+                message=clip(message) or (f"no worker serves the role {task.spec.role}" if unserved else ""),
+            )
+        )
+
+    def tell_progress(self) -> None:
+        """The run's counts changed."""
+        counts = self.run.counts
+        self.emit(ProgressUpdate(counts[TaskState.COMPLETED], counts[TaskState.FAILED], len(self.run.tasks)))

@@ -1,0 +1,60 @@
+"""How a run ends: by itself when every task has, or CANCELLING first when it is told to."""
+
+from services.lead.machine import events as e
+from services.lead.machine.draft import Draft
+from services.lead.machine.state import (
+    Ending,
+    RunFailure,
+    RunFailureReason,
+    RunPhase,
+    TaskState,
+)
+
+
+def ask_end(draft: Draft, ending: Ending) -> None:
+    """The run is to end so, once its attempts have ended. The first wish wins."""
+    if not draft.run.core.ending:
+        draft.emit(e.EndingAsked(ending))
+
+
+def fail_internally(draft: Draft, message: str) -> None:
+    """The run cannot go on, for a reason that is nobody's but ours."""
+    ask_end(draft, Ending(RunPhase.FAILED, RunFailure(RunFailureReason.INTERNAL, message), message))
+
+
+def settle(draft: Draft) -> None:
+    """Take the steps to the end that are due: tell CANCELLING, drop the candidate, end."""
+    run = draft.run
+    if run.core.ending and run.core.phase is not RunPhase.CANCELLING:
+        draft.emit(
+            e.RunStatusChanged(RunPhase.CANCELLING, run.core.ending.failure, run.facts.branch, run.core.head)
+        )
+    if run.core.phase is RunPhase.CANCELLING:
+        if run.core.candidate and not run.core.integrating:
+            draft.emit(e.CandidateDropped(run.core.candidate.number))
+        if not run.open_attempts and not run.core.integrating:
+            _end_as_asked(draft)
+    elif run.all_final and not run.open_attempts:
+        _end_by_itself(draft)
+
+
+def _end_as_asked(draft: Draft) -> None:
+    run = draft.run
+    ending = run.core.ending or Ending(RunPhase.CANCELLED)
+    for task in list(run.tasks.values()):
+        if not task.state.final:
+            draft.emit(e.TaskStatusChanged(task.id, TaskState.CANCELLED, message=ending.message))
+    draft.tell_progress()
+    draft.emit(e.RunStatusChanged(ending.state, ending.failure, run.facts.branch, run.core.head))
+
+
+def _end_by_itself(draft: Draft) -> None:
+    run = draft.run
+    failed = [task.id for task in run.tasks.values() if task.state is TaskState.FAILED]
+    if run.counts[TaskState.COMPLETED] == len(run.tasks):
+        state, failure = RunPhase.COMPLETED, None
+    else:
+        shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
+        state = RunPhase.FAILED
+        failure = RunFailure(RunFailureReason.TASKS_FAILED, f"{len(failed)} failed: {shown}")
+    draft.emit(e.RunStatusChanged(state, failure, run.facts.branch, run.core.head))

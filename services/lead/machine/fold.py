@@ -1,0 +1,232 @@
+"""What an event does to a run. The one place where state changes; replaying every event of a
+run from its RunCreated gives the same state as the stored rows."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from services.lead.machine import events as e
+from services.lead.machine.state import (
+    Attempt,
+    AttemptKind,
+    Candidate,
+    Green,
+    Integrating,
+    PreviousAttempt,
+    Run,
+    RunCore,
+    RunPhase,
+    Task,
+    TaskState,
+    Usage,
+)
+
+
+def begin(created: e.RunCreated) -> Run:
+    """The state that a run starts with."""
+    tasks = [
+        Task(spec=spec, index=index, check=created.check_of[spec.id])
+        for index, spec in enumerate(created.tasks)
+    ]
+    core = RunCore(phase=RunPhase.PLANNING, head=created.facts.base, checks=created.checks)
+    return Run(created.facts, core, tasks)
+
+
+def fold(run: Run, event: e.Event, time: datetime) -> None:
+    """Move a run forward by one event that happened at `time`.
+
+    Events that only tell (task_assigned, progress_update, ...) change nothing. Raises
+    KeyError for an event of a task or attempt that the run does not have.
+    """
+    match event:
+        case e.RunStatusChanged():
+            end_time = time if event.state.final else None
+            run.update(phase=event.state, failure=event.failure, end_time=end_time)
+        case e.TaskStatusChanged():
+            _task_status(run, event)
+        case e.AttemptStarted():
+            run.put_attempt(replace(run.attempts[event.attempt_id], started=True))
+        case e.AttemptEnded():
+            _attempt_ended(run, event, time)
+        case e.Noticed():
+            _noticed(run, event)
+        case e.Claimed():
+            run.update(term=event.term)
+        case e.AttemptBound():
+            _bound(run, event)
+        case e.AttemptUnbound():
+            _unbound(run, event)
+        case e.ResultRecorded():
+            run.put_attempt(replace(run.attempts[event.attempt_id], result=event.result))
+        case e.RetryScheduled():
+            _retry(run, event)
+        case e.CommitQueued():
+            task = run.tasks[event.task_id]
+            run.put_task(replace(task, own=event.own))
+            _add_green(run, Green(event.tree, task.check, event.own.attempt_id))
+        case e.QueuedAlone():
+            run.put_task(replace(run.tasks[event.task_id], alone=True))
+        case e.EndingAsked():
+            run.update(ending=run.core.ending or event.ending)
+        case e.RolesUnserved():
+            run.update(unserved=event.roles)
+        case e.BaseVerified():
+            _baseline(run, event.check, event.attempt_id)
+        case e.CandidateMade() | e.CandidateChecked() | e.CandidateDropped():
+            _candidate(run, event)
+        case e.IntegratingOpened():
+            run.update(integrating=Integrating(event.tasks, event.start, event.to))
+        case e.IntegratingClosed():
+            _integrated(run, event)
+        case _:
+            pass
+
+
+def _task_status(run: Run, event: e.TaskStatusChanged) -> None:
+    task = run.tasks[event.task_id]
+    completed = event.state is TaskState.COMPLETED
+    keeps_agent = event.state in (TaskState.ASSIGNED, TaskState.IN_PROGRESS)
+    run.put_task(
+        replace(
+            task,
+            state=event.state,
+            phase=event.phase,
+            waiting_for=event.waiting_for,
+            retry_time=event.retry_time,
+            progress=event.progress or 0,
+            agent_id=event.agent_id or (task.agent_id if keeps_agent else ""),
+            reason=event.reason,
+            message=event.message,
+            commit=task.own.commit if completed and task.own else "",
+        )
+    )
+
+
+def _bound(run: Run, event: e.AttemptBound) -> None:
+    known = run.attempts.get(event.attempt_id)
+    run.put_attempt(
+        Attempt(
+            id=event.attempt_id,
+            number=event.number,
+            kind=event.kind,
+            role=event.role,
+            binding=event.binding,
+            request=event.request,
+            base=event.base,
+            bound_time=event.time,
+            task_id=event.task_id,
+            check=event.check,
+            commit=event.commit,
+            ordinal=known.ordinal if known else len(run.attempts),
+        )
+    )
+    if event.kind is AttemptKind.VERIFY:
+        run.update(verifications=event.number)
+    else:
+        task = run.tasks[event.task_id]
+        run.put_task(replace(task, attempts=event.number, open_attempt=event.attempt_id))
+
+
+def _unbound(run: Run, event: e.AttemptUnbound) -> None:
+    attempt = run.attempts[event.attempt_id]
+    run.put_attempt(replace(attempt, unbound=True, request=b""))
+    if attempt.kind is AttemptKind.TASK:
+        task = run.tasks[attempt.task_id]
+        run.put_task(replace(task, attempts=task.attempts - 1, open_attempt=""))
+
+
+def _attempt_ended(run: Run, event: e.AttemptEnded, time: datetime) -> None:
+    attempt = run.attempts[event.attempt_id]
+    run.put_attempt(
+        replace(
+            attempt, outcome=event.outcome, message=event.message, end_time=time, request=b"", started=True
+        )
+    )
+    if attempt.kind is AttemptKind.TASK:
+        task = run.tasks[attempt.task_id]
+        if task.open_attempt == attempt.id:
+            run.put_task(replace(task, open_attempt=""))
+
+
+def _noticed(run: Run, event: e.Noticed) -> None:
+    attempt = run.attempts[event.attempt_id]
+    run.put_attempt(replace(attempt, last_sequence=max(attempt.last_sequence, event.sequence)))
+    if event.usage:
+        run.update(usage=_added(run.core.usage, event.usage))
+    task = run.tasks.get(attempt.task_id)
+    if event.phase and task and task.open_attempt == attempt.id:
+        run.put_task(
+            replace(
+                task,
+                state=TaskState.IN_PROGRESS,
+                phase=event.phase,
+                progress=task.progress if event.progress is None else event.progress,
+                waiting_for=None,
+            )
+        )
+
+
+def _added(usage: tuple[Usage, ...], more: Usage) -> tuple[Usage, ...]:
+    by_model = {each.model: each for each in usage}
+    by_model[more.model] = by_model[more.model] + more if more.model in by_model else more
+    return tuple(by_model.values())
+
+
+def _retry(run: Run, event: e.RetryScheduled) -> None:
+    task = run.tasks[event.task_id]
+    endings = {**task.endings, event.reason: task.endings.get(event.reason, 0) + 1}
+    run.put_task(
+        replace(
+            task,
+            endings=endings,
+            retries=task.retries + event.costs_retry,
+            previous=PreviousAttempt(event.reason, event.message),
+            own=event.own,
+            alone=False,
+        )
+    )
+
+
+def _candidate(run: Run, event: e.CandidateMade | e.CandidateChecked | e.CandidateDropped) -> None:
+    candidate = run.core.candidate
+    match event:
+        case e.CandidateMade():
+            made = Candidate(
+                event.number, event.onto, event.commit, event.tree, event.tasks, pending=event.pending
+            )
+            run.update(candidate=made, candidates=event.number)
+        case e.CandidateDropped():
+            run.update(candidate=None)
+        case e.CandidateChecked(green=True) if candidate:
+            pending = tuple(key for key in candidate.pending if key != event.check)
+            run.update(candidate=replace(candidate, pending=pending))
+            _add_green(run, Green(candidate.tree, event.check, event.attempt_id))
+        case e.CandidateChecked(green=False) if candidate:
+            run.update(candidate=replace(candidate, reds=candidate.reds + 1))
+        case e.CandidateChecked() if candidate:
+            run.update(candidate=replace(candidate, inconclusive=candidate.inconclusive + 1))
+        case _:
+            pass
+
+
+def _add_green(run: Run, green: Green) -> None:
+    if not run.is_green(green.tree, green.check):
+        run.update(green=(*run.core.green, green))
+
+
+def _baseline(run: Run, key: int, attempt_id: str) -> None:
+    checks = tuple(
+        replace(check, report_attempt=attempt_id) if check.key == key else check for check in run.core.checks
+    )
+    run.update(checks=checks)
+
+
+def _integrated(run: Run, event: e.IntegratingClosed) -> None:
+    """The reports of what was merged become the baselines: what passed there must pass from now on."""
+    candidate, integrating = run.core.candidate, run.core.integrating
+    run.update(candidate=None, integrating=None)
+    if not (event.moved and candidate and integrating):
+        return
+    kept = tuple(green for green in run.core.green if green.tree == candidate.tree)
+    for green in kept:
+        _baseline(run, green.check, green.attempt_id)
+    run.update(head=integrating.to, green=kept)

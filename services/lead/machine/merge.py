@@ -1,0 +1,144 @@
+"""The merge queue (DESIGN §7): candidates are stacked, verified, and only then the head moves,
+so it is never redder than the base."""
+
+from services.lead.machine import events as e
+from services.lead.machine import happenings as h
+from services.lead.machine.draft import Draft, clip
+from services.lead.machine.ending import ask_end, fail_internally
+from services.lead.machine.outcome import Outcome, StartFrom, what_follows
+from services.lead.machine.state import (
+    Attempt,
+    Ending,
+    OwnCommit,
+    RunFailure,
+    RunFailureReason,
+    RunPhase,
+    Task,
+    TaskState,
+    WaitingFor,
+)
+
+RED = frozenset({Outcome.VERIFICATION_FAILED, Outcome.NO_TESTS, Outcome.SETUP_FAILED, Outcome.TIMED_OUT})
+REDS_BEFORE_SINGLY = 2
+INCONCLUSIVE_CAP = 10
+
+
+def again_or_failed(draft: Draft, task: Task, outcome: Outcome, message: str, own: OwnCommit | None) -> None:
+    """Attempt a task again, where §5's table says so; else it has FAILED, and its dependents are SKIPPED."""
+    times = task.endings.get(outcome, 0) + 1
+    again = what_follows(outcome, times, task.retries, draft.run.facts.limits.retries)
+    if again is None:
+        _failed(draft, task, outcome, message)
+        return
+    kept = own if again.start is StartFrom.OWN_COMMIT else None
+    draft.emit(e.RetryScheduled(task.id, outcome, message, again.costs_retry, kept))
+    if again.pause:
+        draft.emit(
+            e.TaskStatusChanged(
+                task.id,
+                TaskState.PENDING,
+                waiting_for=WaitingFor.RETRY_TIME,
+                reason=outcome,
+                message=clip(message),
+                retry_time=draft.time + again.pause,
+            )
+        )
+    else:
+        draft.tell_ready(draft.run.tasks[task.id], message)
+
+
+def _failed(draft: Draft, task: Task, outcome: Outcome, message: str) -> None:
+    run = draft.run
+    draft.emit(e.TaskStatusChanged(task.id, TaskState.FAILED, reason=outcome, message=clip(message)))
+    beyond = list(run.dependents.get(task.id, ()))
+    while beyond:
+        dependent = run.tasks[beyond.pop()]
+        if dependent.state.final:
+            continue
+        draft.emit(
+            e.TaskStatusChanged(
+                dependent.id, TaskState.SKIPPED, message=f"{task.id}, which it depends on, did not complete"
+            )
+        )
+        beyond.extend(run.dependents.get(dependent.id, ()))
+    draft.tell_progress()
+
+
+def stacked(draft: Draft, stack: h.Stacked) -> None:
+    """A candidate was pushed, or commits conflict with the head."""
+    run, core = draft.run, draft.run.core
+    late = core.phase is not RunPhase.RUNNING or core.candidate or core.integrating
+    if late or (stack.onto, stack.number) != (core.head, core.candidates + 1):
+        return
+    queued = {task.id for task in run.merging}
+    for task_id, conflict in stack.conflicts.items():
+        if task_id in queued:
+            again_or_failed(draft, run.tasks[task_id], Outcome.CONFLICT, conflict, None)
+    if not stack.tasks or not queued.issuperset(stack.tasks):
+        return
+    checks = {run.tasks[task_id].check for task_id in stack.tasks}
+    checks |= {task.check for task in run.tasks.values() if task.state is TaskState.COMPLETED}
+    pending = tuple(sorted(key for key in checks if not run.is_green(stack.tree, key)))
+    draft.emit(e.CandidateMade(stack.number, stack.onto, stack.commit, stack.tree, stack.tasks, pending))
+    _integrate_if_green(draft)
+
+
+def checked(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
+    """A verify attempt of a candidate ended: green, red, or saying nothing."""
+    candidate = draft.run.core.candidate
+    if not candidate or attempt.commit != candidate.commit or draft.run.core.phase is not RunPhase.RUNNING:
+        return
+    if ended.outcome is Outcome.SUCCEEDED:
+        draft.emit(e.CandidateChecked(attempt.check, True, attempt.id))
+        _integrate_if_green(draft)
+    elif ended.outcome in RED:
+        draft.emit(e.CandidateChecked(attempt.check, False, attempt.id))
+        _drop_if_red_enough(draft, ended.message)
+    else:
+        draft.emit(e.CandidateChecked(attempt.check, None, attempt.id))
+        if candidate.inconclusive + 1 > INCONCLUSIVE_CAP:
+            fail_internally(draft, f"a candidate's verification gave no answer: {ended.message}")
+
+
+def _drop_if_red_enough(draft: Draft, message: str) -> None:
+    """Red twice: its tasks singly. One red alone: INTEGRATION_FAILED."""
+    candidate = draft.run.core.candidate
+    if not candidate:
+        return
+    tasks = [draft.run.tasks[task_id] for task_id in candidate.tasks]
+    alone = len(tasks) == 1 and tasks[0].alone
+    if not alone and candidate.reds < REDS_BEFORE_SINGLY:
+        return
+    draft.emit(e.CandidateDropped(candidate.number))
+    if len(tasks) == 1:
+        again_or_failed(draft, tasks[0], Outcome.INTEGRATION_FAILED, message, None)
+    else:
+        draft.emit(*(e.QueuedAlone(task.id) for task in tasks))
+
+
+def _integrate_if_green(draft: Draft) -> None:
+    core = draft.run.core
+    if core.candidate and not core.candidate.pending and not core.integrating:
+        draft.emit(e.IntegratingOpened(core.candidate.tasks, core.head, core.candidate.commit))
+
+
+def pushed(draft: Draft, push: h.HeadPushed) -> None:
+    """The head was moved: its tasks completed, and what waited for them may start."""
+    run, integrating = draft.run, draft.run.core.integrating
+    if not integrating:
+        return
+    draft.emit(e.IntegratingClosed(push.moved))
+    if not push.moved:
+        message = f"{run.facts.branch} is not where this run left it: somebody else moved it"
+        failure = RunFailure(RunFailureReason.RUN_BRANCH_MOVED, message)
+        ask_end(draft, Ending(RunPhase.FAILED, failure, message))
+        return
+    for task_id in integrating.tasks:
+        draft.emit(e.TaskStatusChanged(task_id, TaskState.COMPLETED, progress=100))
+        for dependent in run.dependents.get(task_id, ()):
+            task = run.tasks[dependent]
+            if task.state is TaskState.PENDING and not run.unmet[dependent]:
+                draft.emit(e.TaskUnblocked(dependent, task.spec.depends_on))
+                if run.core.phase is RunPhase.RUNNING:
+                    draft.tell_ready(task)
+    draft.tell_progress()

@@ -1,0 +1,471 @@
+"""What the machine knows of a run: frozen values in one aggregate that `fold` moves forward."""
+
+import bisect
+import enum
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from services.lead.machine.outcome import Outcome
+from services.lead.plan import PlannedTask
+
+
+class RunPhase(enum.Enum):
+    """A run's state (the proto's RunState)."""
+
+    PLANNING = "planning"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether the run has ended."""
+        return self in _FINAL_RUN
+
+
+_FINAL_RUN = frozenset({RunPhase.COMPLETED, RunPhase.FAILED, RunPhase.CANCELLED})
+
+
+class TaskState(enum.Enum):
+    """A task's state (the proto's TaskState)."""
+
+    PENDING = "pending"
+    ASSIGNED = "assigned"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def final(self) -> bool:
+        """Whether the task has ended."""
+        return self in _FINAL_TASK
+
+
+_FINAL_TASK = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED})
+
+
+class Phase(enum.Enum):
+    """What is being done for a task that is IN_PROGRESS."""
+
+    SETUP = "setup"
+    WORKING = "working"
+    VERIFYING = "verifying"
+    CORRECTING = "correcting"
+    MERGING = "merging"
+
+
+class WaitingFor(enum.Enum):
+    """What a PENDING task waits for."""
+
+    DEPENDENCIES = "dependencies"
+    SLOT = "slot"
+    WORKER = "worker"
+    RETRY_TIME = "retry_time"
+    BASE = "base"
+
+
+class RunFailureReason(enum.Enum):
+    """Why a run failed (the proto's enum)."""
+
+    TASKS_FAILED = "tasks_failed"
+    RUN_TIMEOUT = "run_timeout"
+    NO_WORKER = "no_worker"
+    BASE_UNVERIFIABLE = "base_unverifiable"
+    RUN_BRANCH_MOVED = "run_branch_moved"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailure:
+    """Why a run failed, and the same for people, with what to do next."""
+
+    reason: RunFailureReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """A run's limits, with DESIGN §5's defaults."""
+
+    concurrency: int = 5
+    retries: int = 3
+    corrections: int = 3
+    turns: int = 100
+    attempt_timeout: timedelta = timedelta(minutes=30)
+    test_timeout: timedelta = timedelta(seconds=300)
+    run_timeout: timedelta = timedelta(hours=72)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One distinct verification of a run: command, report and setup, on a worker of a role.
+
+    `report_attempt` names the attempt whose test report is the baseline: the verify attempt
+    of the base, then that of the last candidate merged. Empty: the base is not verified yet.
+    """
+
+    key: int
+    role: str
+    verification: str
+    report: str = ""
+    setup: str = ""
+    setup_paths: tuple[str, ...] = ()
+    report_attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousAttempt:
+    """How the attempt before ended, as the next one is told."""
+
+    outcome: Outcome
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCommit:
+    """An attempt's pushed commit, the base it is judged against, and the tree it holds."""
+
+    attempt_id: str
+    commit: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of a run. `open_attempt` is the one that runs; `own` what it goes on from or is to be merged."""
+
+    spec: PlannedTask
+    index: int
+    check: int
+    state: TaskState = TaskState.PENDING
+    phase: Phase | None = None
+    waiting_for: WaitingFor | None = None
+    retry_time: datetime | None = None
+    progress: int = 0
+    agent_id: str = ""
+    attempts: int = 0
+    retries: int = 0
+    endings: Mapping[Outcome, int] = field(default_factory=dict)
+    previous: PreviousAttempt | None = None
+    reason: Outcome | None = None
+    message: str = ""
+    open_attempt: str = ""
+    own: OwnCommit | None = None
+    alone: bool = False
+    commit: str = ""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.spec.id
+
+    @property
+    def merging(self) -> bool:
+        """Whether its commit is in the merge queue."""
+        return self.state is TaskState.IN_PROGRESS and self.phase is Phase.MERGING
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Its place among ready tasks: priority, then plan order."""
+        return (self.spec.priority, self.index)
+
+
+class AttemptKind(enum.Enum):
+    """What an attempt does."""
+
+    TASK = "task"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The worker that an attempt belongs to: every repeat goes to that address and incarnation only."""
+
+    worker: str
+    address: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt. `outcome` is None while it runs; `task_id` is empty for a verification.
+
+    A verification has the `check` that it runs and the `commit` it runs it on. An attempt
+    that its worker did not start is `unbound` until it is bound again. `ordinal` orders the
+    run's attempts as they were first bound.
+    """
+
+    id: str
+    number: int
+    kind: AttemptKind
+    role: str
+    binding: Binding
+    request: bytes
+    base: str
+    bound_time: datetime
+    task_id: str = ""
+    check: int = 0
+    commit: str = ""
+    ordinal: int = 0
+    unbound: bool = False
+    started: bool = False
+    last_sequence: int = 0
+    outcome: Outcome | None = None
+    message: str = ""
+    result: bytes = b""
+    end_time: datetime | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether a worker has it and it has not ended."""
+        return self.outcome is None and not self.unbound
+
+    @property
+    def agent_id(self) -> str:
+        """The agent that has it, `<worker>/<role>`."""
+        return f"{self.binding.worker}/{self.role}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A merge being verified: commits of tasks, stacked on `onto`, pushed as `next/<number>`."""
+
+    number: int
+    onto: str
+    commit: str
+    tree: str
+    tasks: tuple[str, ...]
+    pending: tuple[int, ...]
+    reds: int = 0
+    inconclusive: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Green:
+    """A tree passed a check once; the attempt that ran it holds the report."""
+
+    tree: str
+    check: int
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Integrating:
+    """The head is being moved: journaled before the push, closed after it."""
+
+    tasks: tuple[str, ...]
+    start: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What model calls took, in tokens, for one model."""
+
+    model: str
+    turns: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+    incomplete: bool = False
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """The sum of two usages of one model."""
+        return Usage(
+            self.model,
+            self.turns + other.turns,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.incomplete or other.incomplete,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run that is CANCELLING is to end."""
+
+    state: RunPhase
+    failure: RunFailure | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a run is, as it was asked for; it never changes."""
+
+    run_id: str
+    project: str
+    request_id: str
+    title: str
+    repository: str
+    base: str
+    branch: str
+    limits: RunLimits
+    create_time: datetime
+    labels: Mapping[str, str] = field(default_factory=dict)
+    fail_unserved: bool = False
+
+    @property
+    def deadline(self) -> datetime:
+        """When its time is over."""
+        return self.create_time + self.limits.run_timeout
+
+
+@dataclass(frozen=True, slots=True)
+class RunCore:
+    """The part of a run that is not its tasks and attempts."""
+
+    phase: RunPhase
+    head: str
+    checks: tuple[Check, ...]
+    term: int = 0
+    ending: Ending | None = None
+    candidate: Candidate | None = None
+    integrating: Integrating | None = None
+    candidates: int = 0
+    verifications: int = 0
+    green: tuple[Green, ...] = ()
+    unserved: tuple[str, ...] = ()
+    usage: tuple[Usage, ...] = ()
+    failure: RunFailure | None = None
+    end_time: datetime | None = None
+
+
+class Run:
+    """The aggregate. Only `fold` changes it; `copy` gives a draft to decide on.
+
+    Beside what is stored it keeps what would be slow to look up among 10,000 tasks: counts
+    by state, unmet dependencies, dependents, the ready tasks in order, the open attempts.
+    All of these follow from the stored part. A draft's `touched_tasks` and
+    `touched_attempts` name what differs from the run that it was copied from.
+    """
+
+    def __init__(
+        self, facts: RunFacts, core: RunCore, tasks: Iterable[Task], attempts: Iterable[Attempt] = ()
+    ) -> None:
+        self.facts = facts
+        self.core = core
+        self.tasks = {task.id: task for task in tasks}
+        self.attempts = {attempt.id: attempt for attempt in attempts}
+        self.dependents: dict[str, list[str]] = {}
+        self.unmet: dict[str, int] = {}
+        self.counts: Counter[TaskState] = Counter()
+        self._ready: list[tuple[int, int, str]] = []
+        self._retrying: dict[str, None] = {}
+        self._merging: dict[str, None] = {}
+        self._open: dict[str, None] = {}
+        self.touched_tasks: set[str] = set()
+        self.touched_attempts: set[str] = set()
+        for task in self.tasks.values():
+            self.unmet[task.id] = sum(
+                self.tasks[other].state is not TaskState.COMPLETED for other in task.spec.depends_on
+            )
+            for other in task.spec.depends_on:
+                self.dependents.setdefault(other, []).append(task.id)
+        for task in self.tasks.values():
+            self.counts[task.state] += 1
+            self._index(task)
+        for attempt in self.attempts.values():
+            if attempt.open:
+                self._open[attempt.id] = None
+
+    def copy(self) -> "Run":
+        """A draft: equal, and free to be changed. Shares what never changes."""
+        draft = object.__new__(Run)
+        draft.facts, draft.core, draft.dependents = self.facts, self.core, self.dependents
+        draft.tasks, draft.attempts = dict(self.tasks), dict(self.attempts)
+        draft.unmet, draft.counts = dict(self.unmet), self.counts.copy()
+        draft._ready, draft._retrying = list(self._ready), dict(self._retrying)
+        draft._merging, draft._open = dict(self._merging), dict(self._open)
+        draft.touched_tasks, draft.touched_attempts = set(), set()
+        return draft
+
+    def put_task(self, task: Task) -> None:
+        """Replace a task, keeping counts and order true."""
+        before = self.tasks[task.id]
+        self._unindex(before)
+        self.tasks[task.id] = task
+        self.touched_tasks.add(task.id)
+        self.counts[before.state] -= 1
+        self.counts[task.state] += 1
+        if task.state is TaskState.COMPLETED and before.state is not TaskState.COMPLETED:
+            for dependent in self.dependents.get(task.id, ()):
+                self._unindex(self.tasks[dependent])
+                self.unmet[dependent] -= 1
+                self._index(self.tasks[dependent])
+        self._index(task)
+
+    def put_attempt(self, attempt: Attempt) -> None:
+        """Add or replace an attempt."""
+        self.attempts[attempt.id] = attempt
+        self.touched_attempts.add(attempt.id)
+        if attempt.open:
+            self._open[attempt.id] = None
+        else:
+            self._open.pop(attempt.id, None)
+
+    def update(self, **changes: object) -> None:
+        """Replace fields of the core."""
+        self.core = replace(self.core, **changes)  # type: ignore[arg-type]
+
+    @property
+    def ready(self) -> list[Task]:
+        """PENDING tasks whose dependencies completed and whose retry time has come, in order."""
+        return [self.tasks[task_id] for *_, task_id in self._ready]
+
+    @property
+    def retrying(self) -> list[Task]:
+        """PENDING tasks that wait for an instant."""
+        return [self.tasks[task_id] for task_id in self._retrying]
+
+    @property
+    def merging(self) -> list[Task]:
+        """Tasks in the merge queue, in task order."""
+        return sorted((self.tasks[task_id] for task_id in self._merging), key=lambda task: task.order)
+
+    @property
+    def open_attempts(self) -> list[Attempt]:
+        """Attempts that have not ended, oldest first."""
+        return [self.attempts[attempt_id] for attempt_id in self._open]
+
+    def open_verification(self, check: int, commit: str) -> Attempt | None:
+        """The open attempt that runs a check on a commit, where there is one."""
+        for attempt in self.open_attempts:
+            if attempt.kind is AttemptKind.VERIFY and (attempt.check, attempt.commit) == (check, commit):
+                return attempt
+        return None
+
+    def is_green(self, tree: str, check: int) -> bool:
+        """Whether a tree passed a check before: it is not run again."""
+        return any((green.tree, green.check) == (tree, check) for green in self.core.green)
+
+    @property
+    def all_final(self) -> bool:
+        """Whether every task has ended."""
+        return sum(self.counts[state] for state in _FINAL_TASK) == len(self.tasks)
+
+    def _index(self, task: Task) -> None:
+        if task.merging:
+            self._merging[task.id] = None
+        elif task.state is TaskState.PENDING and not self.unmet[task.id]:
+            if task.waiting_for is WaitingFor.RETRY_TIME:
+                self._retrying[task.id] = None
+            else:
+                bisect.insort(self._ready, (*task.order, task.id))
+
+    def _unindex(self, task: Task) -> None:
+        self._merging.pop(task.id, None)
+        self._retrying.pop(task.id, None)
+        entry = (*task.order, task.id)
+        place = bisect.bisect_left(self._ready, entry)
+        if place < len(self._ready) and self._ready[place] == entry:
+            del self._ready[place]

@@ -1,0 +1,161 @@
+"""Which commands should be under way, read from a run's state. Level-triggered: after a
+crash the same state wants the same commands, and each is idempotent."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.lead.machine.state import (
+    Attempt,
+    AttemptKind,
+    Integrating,
+    OwnCommit,
+    PreviousAttempt,
+    Run,
+    RunPhase,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """An attempt that wants a worker of a role. The conductor asks the dispatcher, in this order.
+
+    `base` is the commit it is judged against, `start` the one it goes on from (empty: the base);
+    a verification has the `commit` that it checks out.
+    """
+
+    attempt_id: str
+    kind: AttemptKind
+    role: str
+    number: int
+    check: int
+    task_id: str = ""
+    base: str = ""
+    start: str = ""
+    commit: str = ""
+    previous: PreviousAttempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Await an open attempt's ExecuteTask and read its notices, where it is bound."""
+
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAttempt:
+    """Have an open attempt's worker cancel it; its Follow reads how it ended."""
+
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StackCandidate:
+    """Stack these commits, in order, on the head, and push the candidate."""
+
+    number: int
+    onto: str
+    commits: tuple[tuple[str, OwnCommit], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PushHead:
+    """Move the head for the open `integrating`, by compare-and-swap."""
+
+    integrating: Integrating
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Read the clock then."""
+
+    time: datetime
+
+
+Command = Follow | CancelAttempt | StackCandidate | PushHead | WakeAt
+
+
+def commands(run: Run) -> set[Command]:
+    """Every command that should be under way now, but for placements."""
+    core = run.core
+    if core.phase.final:
+        return set()
+    found: set[Command] = {Follow(attempt.id) for attempt in run.open_attempts}
+    found |= {CancelAttempt(attempt.id) for attempt in run.open_attempts if _pointless(run, attempt)}
+    if core.integrating:
+        found.add(PushHead(core.integrating))
+    if core.phase is RunPhase.CANCELLING:
+        return found | {CancelAttempt(attempt.id) for attempt in run.open_attempts}
+    instants = [task.retry_time for task in run.retrying if task.retry_time]
+    found.add(WakeAt(min([run.facts.deadline, *instants])))
+    if run.merging and not core.integrating and not core.candidate:
+        found.add(_stack(run))
+    return found
+
+
+def _pointless(run: Run, attempt: Attempt) -> bool:
+    """Whether nobody waits for an attempt any more: its candidate was dropped."""
+    if attempt.kind is AttemptKind.TASK or run.core.phase is RunPhase.PLANNING:
+        return False
+    candidate = run.core.candidate
+    return not candidate or attempt.commit != candidate.commit
+
+
+def _stack(run: Run) -> StackCandidate:
+    alone = [task for task in run.merging if task.alone]
+    chosen = alone[:1] or run.merging
+    return StackCandidate(
+        number=run.core.candidates + 1,
+        onto=run.core.head,
+        commits=tuple((task.id, task.own) for task in chosen if task.own),
+    )
+
+
+def placements(run: Run) -> list[Placement]:
+    """Attempts that want a worker now, first things first: verifications, then ready tasks in
+    order (priority, then plan order), up to the run's concurrency."""
+    if run.core.phase.final or run.core.phase is RunPhase.CANCELLING:
+        return []
+    found = _verifications(run)
+    if run.core.phase is RunPhase.PLANNING:
+        return found
+    busy = sum(attempt.kind is AttemptKind.TASK for attempt in run.open_attempts)
+    for task in run.ready[: max(0, run.facts.limits.concurrency - busy)]:
+        own = task.own
+        found.append(
+            Placement(
+                attempt_id=f"{run.facts.run_id}.{task.id}.{task.attempts + 1}",
+                kind=AttemptKind.TASK,
+                role=task.spec.role,
+                number=task.attempts + 1,
+                check=task.check,
+                task_id=task.id,
+                base=own.base if own else run.core.head,
+                start=own.commit if own else "",
+                previous=task.previous,
+            )
+        )
+    return found
+
+
+def _verifications(run: Run) -> list[Placement]:
+    core = run.core
+    if core.phase is RunPhase.PLANNING:
+        commit, keys = run.facts.base, [check.key for check in core.checks if not check.report_attempt]
+    elif core.candidate:
+        commit, keys = core.candidate.commit, list(core.candidate.pending)
+    else:
+        return []
+    wanting = [key for key in keys if not run.open_verification(key, commit)]
+    return [
+        Placement(
+            attempt_id=f"{run.facts.run_id}.verify.{core.verifications + place}",
+            kind=AttemptKind.VERIFY,
+            role=core.checks[key].role,
+            number=core.verifications + place,
+            check=key,
+            base=core.head,
+            commit=commit,
+        )
+        for place, key in enumerate(wanting, start=1)
+    ]
