@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast, get_args
 
-from codeframe.internal.v1 import records_pb2, rows_pb2
 from pydantic import TypeAdapter
 
+from codeframe.internal.v1 import records_pb2, rows_pb2
 from codeframe.v1 import events_pb2
 from services.lead.journal import Record, Row, RowKind
 from services.lead.machine import events as e

@@ -156,7 +156,7 @@ def test_green_alone_and_red_together_are_merged_singly_and_one_is_done_again() 
     told = red(driver)
     assert [event.task_id for event in told if isinstance(event, e.QueuedAlone)] == ["a", "b"]
     driver.stack()
-    assert driver.run.core.candidate
+    assert driver.run.core.candidate is not None
     assert driver.run.core.candidate.tasks == ("a",)
     driver.end(driver.bind())
     driver.push()
