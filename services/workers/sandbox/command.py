@@ -45,7 +45,8 @@ class Command:
     the mode can); nothing else. `hidden` lies over the system and `readable`, under a deeper `readable` or
     `writable`. A `.git` directly inside a writable path is read-only. `env` comes on top of PATH, HOME, LANG
     and TMPDIR; the worker's own environment is never passed on. `links` are symbolic links (place -> target)
-    that stand while the command runs: one command at a time in a place. `timeout` is in seconds.
+    that stand while the command runs, one command at a time in a place; where something stands already, it
+    stays, and folders made for them go again with all they hold. `timeout` is in seconds.
     """
 
     argv: tuple[str, ...]

@@ -63,14 +63,7 @@ class Sandbox:
 
         Raises SandboxError where the command could not be run.
         """
-        order = self._order(command)
-        links = _Links(command)
-        links.make()
-        try:
-            answer = await _converse(json.dumps(order).encode() + b"\n")
-        finally:
-            links.remove()
-        return self._result(answer)
+        return self._result(await _converse(json.dumps(self._order(command)).encode() + b"\n"))
 
     def _order(self, command: Command) -> dict[str, Any]:
         for place in (command.cwd, *command.writable):
@@ -80,6 +73,7 @@ class Sandbox:
         order: dict[str, Any] = {
             "cwd": "/",
             "notes": None,
+            "links": {str(place): str(target) for place, target in command.links.items()},
             "scratch": str(self.scratch / self.new_id()),
             "timeout": command.timeout,
             "output": limits.output,
@@ -201,34 +195,3 @@ async def _ended(process: Process) -> None:
             cancelled = again
     if cancelled is not None:
         raise cancelled
-
-
-class _Links:
-    """The symbolic links of a command, which stand while it runs."""
-
-    def __init__(self, command: Command) -> None:
-        self._wanted = command.links
-        self._made: list[Path] = []
-        self._folders: list[Path] = []
-
-    def make(self) -> None:
-        """Make them; where something else than a link stands, it stays."""
-        for place, target in self._wanted.items():
-            if place.is_symlink():
-                place.unlink()
-            elif place.exists():
-                continue
-            for folder in reversed([parent for parent in place.parents if not parent.exists()]):
-                folder.mkdir()
-                self._folders.append(folder)
-            place.symlink_to(target)
-            self._made.append(place)
-
-    def remove(self) -> None:
-        """Remove those that were made and still are links, and the folders made for them where empty."""
-        for place in self._made:
-            if place.is_symlink():
-                place.unlink()
-        for folder in reversed(self._folders):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()

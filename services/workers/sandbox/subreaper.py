@@ -156,6 +156,54 @@ def kill_everything() -> dict[int, int]:
         time.sleep(pause)
 
 
+class Links:
+    """The links of a command: what stands in their way stays, and what was made for them goes.
+
+    A place is only used where no link leads to it: the tree belongs to commands that nobody trusts.
+    """
+
+    def __init__(self, wanted: dict[str, str]) -> None:
+        self.wanted = wanted
+        self.made: list[str] = []
+        self.folders: list[str] = []
+
+    def make(self) -> str:
+        """Make them; a line for each that could not be made."""
+        problems = ""
+        for place, target in self.wanted.items():
+            try:
+                if os.path.islink(place) and os.readlink(place) == target:
+                    os.unlink(place)  # left behind by a process that was killed
+                if os.path.lexists(place):
+                    continue
+                self.make_folder(os.path.dirname(place))
+                os.symlink(target, place)
+                self.made.append(place)
+            except OSError as problem:
+                problems += f"cannot link {place}: {problem.strerror}\n"
+        return problems
+
+    def make_folder(self, folder: str) -> None:
+        if not os.path.lexists(folder):
+            self.make_folder(os.path.dirname(folder))
+            os.mkdir(folder)
+            self.folders.append(folder)
+        elif os.path.realpath(folder) != folder:
+            raise OSError(0, f"{folder} is not where it seems")
+
+    def remove(self) -> None:
+        """Remove them, and the folders made for them with all that they hold."""
+        for place in self.made:
+            with suppress(OSError):
+                if os.path.realpath(os.path.dirname(place)) == os.path.dirname(place) and os.path.islink(
+                    place
+                ):
+                    os.unlink(place)
+        for folder in reversed(self.folders):
+            if os.path.realpath(folder) == folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 class Kept:
     """The head and the tail of an output of any length."""
 
@@ -252,17 +300,19 @@ def main() -> None:
     if order["scratch"]:
         os.makedirs(order["scratch"] + "/home", mode=0o700)
 
-    kept, began = Kept(order["output"]), time.monotonic()
+    kept, links, began = Kept(order["output"]), Links(order["links"]), time.monotonic()
     try:
+        kept.add(links.make().encode())
         pid = start(order, output_end, status_end, notes)
         os.close(output_end)
         os.close(status_end)
         code, ended_by = watch(order, pid, output, kept, woken)
+        duration = time.monotonic() - began
     finally:
         codes = kill_everything()
+        links.remove()
         if order["scratch"]:
             shutil.rmtree(order["scratch"], ignore_errors=True)
-    duration = time.monotonic() - began
     kept.drain(output)
     said = Kept(1 << 16)
     said.drain(status)

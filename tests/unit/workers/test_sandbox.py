@@ -4,14 +4,38 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from services.workers.sandbox import Command, CommandResult, Limits, Mode, Sandbox, SandboxError, shell
+from services.workers.sandbox import (
+    Command,
+    CommandResult,
+    Limits,
+    Mode,
+    Sandbox,
+    SandboxError,
+    SandboxUnavailable,
+    shell,
+)
 
 PYTHON = Path(sys.base_prefix)
 INTERPRETER = str(PYTHON / "bin" / f"python3.{sys.version_info.minor}")
+
+
+@pytest.fixture(params=[Mode.BUBBLEWRAP, Mode.SANDLOCK])
+async def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """A sandbox of each mode that works here, whose hidden data folder is `tmp_path / "data"`."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "secret").write_text("the worker's own")
+    try:
+        box = await Sandbox.open(request.param, scratch=data / "scratch", hidden=(data, Path.home()))
+    except SandboxUnavailable as reason:
+        pytest.skip(str(reason))
+    yield box
+    assert list(box.scratch.iterdir()) == [], "a private /tmp was left behind"
 
 
 @pytest.fixture
@@ -212,3 +236,34 @@ async def test_many_at_once(sandbox: Sandbox, tree: Path) -> None:
 def test_a_command_that_makes_no_sense(field: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Command(**{"argv": ("true",), "cwd": Path("/")} | {field: value})  # type: ignore[arg-type]
+
+
+async def test_folders_made_for_links_go_with_all_that_was_written_there(
+    sandbox: Sandbox, tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "modules").mkdir()
+    links = {tree / "node_modules" / "left-pad": tmp_path / "modules"}
+    result = await sh(
+        sandbox, tree, "mkdir node_modules/.cache && echo ok > node_modules/.cache/x", links=links
+    )
+    assert result.exit_code == 0
+    assert list(tree.iterdir()) == []
+
+
+async def test_a_link_never_replaces_what_stands(sandbox: Sandbox, tree: Path, tmp_path: Path) -> None:
+    (tree / "vendor").mkdir()
+    (tree / "vendor" / "mine").write_text("mine")
+    (tree / "tracked").symlink_to("vendor")
+    links = {tree / "vendor": tmp_path, tree / "tracked": tmp_path}
+    result = await sh(sandbox, tree, "cat vendor/mine tracked/mine", links=links)
+    assert result.output == "minemine"
+    assert (tree / "tracked").readlink() == Path("vendor")
+
+
+async def test_a_link_never_leaves_the_tree(sandbox: Sandbox, tree: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tree / "web").symlink_to(outside)
+    result = await sh(sandbox, tree, "true", links={tree / "web" / "node_modules" / "x": tmp_path})
+    assert "is not where it seems" in result.output
+    assert list(outside.iterdir()) == []
