@@ -7,9 +7,10 @@ import logging
 import os
 from pathlib import Path
 
-from services.workers.child import ChildError, run_child
-from services.workers.git import Git
-from services.workers.repository import Repository, repository_folder
+from services.runtime.child import ChildError, run_child
+from services.runtime.clone import clone_folder
+from services.runtime.git import Git
+from services.workers.repository import Repository
 from services.workers.worktree import Worktree
 
 _log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class DataFolder:
     def repository(self, url: str) -> Repository:
         """The bare clone of a repository, which may still have to be made."""
         if url not in self._clones:
-            self._clones[url] = Repository(self._git, url, self._repositories / repository_folder(url))
+            self._clones[url] = Repository(self._git, url, self._repositories / clone_folder(url))
         return self._clones[url]
 
     def attempt(self, attempt_id: str) -> Path:

@@ -1,111 +1,20 @@
-"""A bare clone of a project's repository: commits come in, an attempt's commits go out."""
+"""What an attempt asks of its repository: commits made, and how two of them differ."""
 
-import asyncio
-import hashlib
-import shlex
-import uuid
-from pathlib import Path
-
-from services.workers.child import ChildAnswer
-from services.workers.git import NETWORK_TIMEOUT, CommitNotFound, Git, GitError, explain
+from services.runtime.clone import Clone
+from services.runtime.git import GitError, explain
 from services.workers.work import FileChange
 
 FILES_LIMIT = 5000
 PATHS_LIMIT = 512 << 10  # bytes; with room to spare in a reply of 1 MiB
 _OPERATIONS = {"A": "created", "D": "deleted", "M": "modified", "T": "modified"}
-_ORIGIN = "refs/origin/"  # where the remote's branches are kept, apart from any of our own
 
 
 class TooManyChanges(GitError):
     """Two commits differ in more files than a result may name."""
 
 
-class Repository:
-    """One bare clone. What it fetches stays: nothing here ever collects garbage."""
-
-    def __init__(self, git: Git, url: str, git_dir: Path) -> None:
-        self.url = url
-        self.git_dir = git_dir
-        self._git = git
-        self._fetching = asyncio.Lock()
-
-    @property
-    def is_local(self) -> bool:
-        """Whether a push runs its other half on this machine, as we tell it to."""
-        head = self.url.partition("/")[0]
-        return self.url.startswith("file://") or ("://" not in self.url and ":" not in head)
-
-    async def run(self, *arguments: str, stdin: bytes = b"", timeout: float = 300.0) -> bytes:
-        """Run git on the clone, without any worktree. Raises GitError."""
-        where = f"--git-dir={self.git_dir}"
-        return await self._git.run(where, *arguments, cwd=self.git_dir, stdin=stdin, timeout=timeout)
-
-    async def _ask(self, *arguments: str, limit: int = 64 << 20, timeout: float = 300.0) -> ChildAnswer:
-        where = f"--git-dir={self.git_dir}"
-        return await self._git.ask(where, *arguments, cwd=self.git_dir, limit=limit, timeout=timeout)
-
-    async def obtain(self, commit: str, branch: str = "") -> None:
-        """Have a commit here: where it is missing, fetch its branch, then every branch, then the bare commit.
-
-        One at a time; the others find it fetched. Raises CommitNotFound where the repository does not give
-        it, GitError where the repository cannot be reached.
-        """
-        async with self._fetching:
-            if not self.git_dir.exists():
-                await self._create(len(commit))
-            if await self._has(commit):
-                return
-            if branch:
-                await self._fetch(f"+refs/heads/{branch}:{_ORIGIN}{branch}")  # may be gone by now
-                if await self._has(commit):
-                    return
-            answer = await self._fetch(f"+refs/heads/*:{_ORIGIN}*")
-            if answer.exit_code:
-                raise GitError(f"cannot fetch from {self.url}: {explain(answer)}")
-            if await self._has(commit):
-                return
-            answer = await self._fetch(commit)
-            if not await self._has(commit):
-                raise CommitNotFound(f"{self.url} has no commit {commit}: {explain(answer)}")
-
-    async def _create(self, hash_length: int) -> None:
-        kind = "sha1" if hash_length == 40 else "sha256"
-        made = self.git_dir.with_name(f"{self.git_dir.name}.{uuid.uuid4().hex}.new")
-        init = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", str(made))
-        await self._git.run(*init, cwd=self.git_dir.parent)
-        made.rename(self.git_dir)
-
-    async def _fetch(self, refspec: str) -> ChildAnswer:
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--prune", "--update-shallow")
-        return await self._ask("fetch", *options, "--", self.url, refspec, timeout=NETWORK_TIMEOUT)
-
-    async def _has(self, commit: str) -> bool:
-        return (await self._ask("cat-file", "-e", f"{commit}^{{commit}}")).exit_code == 0
-
-    async def push(self, commit: str, branch: str, expected: str) -> None:
-        """Move the remote's branch from `expected` (empty: it must not be there) to a commit.
-
-        The remote's own word is taken, by reading the branch, where git says that it failed. Raises GitError.
-        """
-        ref = f"refs/heads/{branch}"
-        options = ["--quiet", "--no-verify", f"--force-with-lease={ref}:{expected}"]
-        if self.is_local:
-            options.append(f"--receive-pack={_RECEIVE_PACK}")
-        push = ("push", *options, "--", self.url, f"{commit}:{ref}")
-        answer = await self._ask(*push, timeout=NETWORK_TIMEOUT)
-        if answer.exit_code and await self.tip(branch) != commit:
-            raise GitError(f"cannot push {branch} to {self.url}: {explain(answer)}")
-
-    async def tip(self, branch: str) -> str:
-        """The commit of a branch of the remote; empty where there is none. Raises GitError."""
-        ref = f"refs/heads/{branch}"
-        listing = await self.run("ls-remote", "--", self.url, ref, timeout=NETWORK_TIMEOUT)
-        found = (line.split("\t") for line in listing.decode(errors="replace").splitlines())
-        return next((commit for commit, name in found if name == ref), "")
-
-    async def tree(self, commit: str) -> str:
-        """The tree of a commit. Raises GitError."""
-        return (await self.run("rev-parse", "--verify", f"{commit}^{{tree}}")).decode().strip()
+class Repository(Clone):
+    """A bare clone, as an attempt uses it."""
 
     async def record(self, tree: str, parent: str, message: str) -> str:
         """Make a commit; its id. Raises GitError."""
@@ -125,7 +34,7 @@ class Repository:
     async def changes(self, base: str, commit: str) -> tuple[FileChange, ...]:
         """Files that differ between two commits, by path. Raises TooManyChanges, GitError."""
         diff = ("diff-tree", "-r", "-z", "--no-renames", "--name-status", base, commit)
-        answer = await self._ask(*diff, limit=PATHS_LIMIT)
+        answer = await self.ask(*diff, limit=PATHS_LIMIT)
         words = answer.stdout.decode(errors="replace").split("\0")[:-1]
         if answer.clipped or len(words) > 2 * FILES_LIMIT:
             raise TooManyChanges(f"the work changes more than {FILES_LIMIT} files, or paths too long to name")
@@ -137,22 +46,7 @@ class Repository:
     async def diff(self, base: str, commit: str, limit: int) -> tuple[bytes, bool]:
         """The patch between two commits, and whether it was clipped to `limit` bytes. Raises GitError."""
         options = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "--binary")
-        answer = await self._ask("diff-tree", "-p", *options, base, commit, limit=limit)
+        answer = await self.ask("diff-tree", "-p", *options, base, commit, limit=limit)
         if answer.exit_code and not answer.clipped:
             raise GitError(f"git diff-tree: {explain(answer)}")
         return answer.stdout, answer.clipped
-
-
-def repository_folder(url: str) -> str:
-    """The name of the folder that holds the bare clone of `url`."""
-    return hashlib.sha256(url.encode()).hexdigest()[:24] + ".git"
-
-
-_RECEIVE_SETTINGS = (
-    "core.hooksPath=/dev/null",
-    "core.fsync=all",
-    "receive.autogc=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-)
-_RECEIVE_PACK = " ".join(["git", *(f"-c {shlex.quote(one)}" for one in _RECEIVE_SETTINGS), "receive-pack"])

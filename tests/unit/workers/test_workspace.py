@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.workers.data_folder import DataFolder, DataFolderError
-from services.workers.git import CommitNotFound, Git, GitError
+from services.runtime.git import CommitNotFound, Git, GitError
 from services.workers.repository import Repository, TooManyChanges
 from services.workers.work import FileChange
 from services.workers.worktree import Worktree

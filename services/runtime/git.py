@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.workers.child import ChildAnswer, ChildError, run_child
+from services.runtime.child import ChildAnswer, ChildError, run_child
 
 NETWORK_TIMEOUT = 600.0
 _TIMEOUT = 300.0
