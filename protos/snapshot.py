@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def build() -> FileDescriptorSet:
     """The public protos with their imports, as buf compiles them."""
-    what = [ROOT, "--path", ROOT / "protos" / "codeframe" / "v1", "--exclude-source-info"]
+    what: list[str | Path] = [ROOT, "--path", ROOT / "protos" / "codeframe" / "v1", "--exclude-source-info"]
     command = [BUF, "build", *what, "--as-file-descriptor-set", "--output", "-#format=binpb"]
     built = subprocess.run(command, stdout=subprocess.PIPE)
     if built.returncode != 0:

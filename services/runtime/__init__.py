@@ -2,21 +2,33 @@
 
 A service's `__main__` reads top-down:
 
-    @click.command(context_settings=CONTEXT)
-    @server_options(port=50051)                        # settings: --host --port --data-dir --ready-file ...
-    def main(settings: ServerSettings) -> None:
-        run_process(serve_lead(settings), settings)    # process: loop, child watcher, logs; exit codes
+    @click.command(cls=ServerCommand)
+    @click.option(...)                                 # its own settings
+    @server_options(port=50051, data_dir="lead")       # --host --port --data-dir --ready-file ...
+    def main(settings: ServerSettings, ...) -> None:
+        run_process("lead", serve(settings, ...), settings)
 
-    async def serve_lead(settings: ServerSettings) -> None:
-        server = Server(settings, services=("codeframe.v1.LeadService", ...))
-        add_LeadServiceServicer_to_server(servicer, server.grpc)
-        await server.run(drain=drain)                  # server: bind, health, ready file, two-stage stop
+    async def serve(settings: ServerSettings, ...) -> None:
+        server = Server(settings, services=("codeframe.v1.LeadService",), ages_connections=True)
+        lead_pb2_grpc.add_LeadServiceServicer_to_server(servicer, server.grpc)
+        await server.run(drain)                        # returns when stopped; CannotStart if it can't
 
-- `errors`: exceptions that servicers raise, and the one table to gRPC statuses with details.
-- `interceptors`: that table at the edge, and protovalidate before every handler.
-- `server`: a `grpc.aio` server with DESIGN §9's options, health, reflection and a two-stage stop.
-- `process`: one clear line for a bad setting or a taken port; signals; the parent's end.
-- `settings`: flags and CODEFRAME_* variables that servers share.
-- `logs`: human or JSON, with run, task and attempt bound.
-- `channel`: client channels between services.
+    async def drain(hastened: asyncio.Event) -> None: ...
+
+- `settings`: `ServerCommand`, `server_options`, `ServerSettings`: flags and CODEFRAME_* variables;
+  a bad one is one line and exit code 2.
+- `process`: `run_process(service, coroutine, settings)`: logs, child watcher, loop; `CannotStart(line)` from
+  anywhere in it is that one line and exit code 1. `stop_on_signals` for a process without a gRPC server.
+- `server`: `Server(settings, services, ages_connections=False)` with `.grpc`, `.address`, `.run(drain)`, and
+  `.start()` alone for tests. It has DESIGN §9's options, health, reflection and a two-stage stop.
+- `errors`: `ServiceError` and its kinds (`NotFound("RUN_NOT_FOUND", "no run x")`), which servicers raise;
+  `to_status`, the one table to gRPC statuses with details. Clients decode with `codeframe.errors`.
+- `interceptors`: that table at the edge, and protovalidate before every handler; `Server` has them.
+- `logs`: human or JSON; bind run, task and attempt with `structlog.contextvars.bound_contextvars`.
+- `channel`: `open_channel(address)`, a client channel to another service.
+- `lag`: `recording_lag()`, how long the event loop kept others waiting.
+
+`--exit-with-parent` stops a server when its standard input ends: start it with `stdin=PIPE` and keep that
+open; however the parent ends, even by SIGKILL, its children then stop in order. `--ready-file` gets the bound
+`host:port` and a newline, whole, once the server answers; it is removed when the server stops.
 """

@@ -22,6 +22,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_send_message_length", MAX_REQUEST),
+    # A reply a little over its bound is better read than refused for ever.
     ("grpc.max_receive_message_length", 2 * MAX_REPLY),
 )
 

@@ -1,25 +1,22 @@
 """What servicers raise, and the one table from it to gRPC statuses with google.rpc details."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 import grpc
-from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from codeframe.errors import DOMAIN
+from codeframe.errors import DOMAIN, Violation
 from codeframe.v1 import errors_pb2
 
+# A status travels in headers, which clients bound at 8 KiB; over that, ours would not arrive at all.
+MAX_MESSAGE = 600
+"""Bytes of a message, at most."""
 
-@dataclass(frozen=True, slots=True)
-class FieldViolation:
-    """A field of the request, by its path, and what is wrong with it."""
-
-    field: str
-    message: str
+MAX_VIOLATIONS = 3000
+"""Bytes of the violations of one error, at most."""
 
 
 class ServiceError(Exception):
@@ -35,12 +32,12 @@ class ServiceError(Exception):
         reason: str,
         message: str,
         *,
-        violations: Sequence[FieldViolation] = (),
+        violations: Sequence[Violation] = (),
         retry_after: timedelta | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = errors_pb2.ErrorReason.Name(errors_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}"))
-        self.message = message
+        self.message = _clipped(message, MAX_MESSAGE)
         self.violations = tuple(violations)
         self.retry_after = retry_after
 
@@ -93,6 +90,12 @@ class Unavailable(ServiceError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
+class Unimplemented(ServiceError):
+    """Nothing serves that method."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+
+
 class Internal(ServiceError):
     """A fault of the server's own; the message holds an incident id."""
 
@@ -100,29 +103,35 @@ class Internal(ServiceError):
 
 
 def to_status(error: ServiceError) -> grpc.Status:
-    """The status of an error: ErrorInfo always, BadRequest for fields, RetryInfo where waiting helps."""
-    details: list[any_pb2.Any] = []
-    for detail in _details(error):
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        details.append(packed)
-    code = code_pb2.Code.Value(error.code.name)
-    status: grpc.Status = rpc_status.to_status(
-        status_pb2.Status(code=code, message=error.message, details=details)
-    )
-    return status
+    """The status of an error: ErrorInfo always, BadRequest for fields, RetryInfo where waiting helps.
 
-
-def _details(error: ServiceError) -> list[Message]:
+    As many violations are told as fit; the last one says how many more there are.
+    """
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
-    if error.violations:
-        fields = [
-            error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.message)
-            for each in error.violations
-        ]
-        details.append(error_details_pb2.BadRequest(field_violations=fields))
     if error.retry_after is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromTimedelta(error.retry_after)
         details.append(retry)
-    return details
+    if error.violations:
+        details.append(_bad_request(error.violations))
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.code.name), message=error.message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    answer: grpc.Status = rpc_status.to_status(status)
+    return answer
+
+
+def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
+    told = error_details_pb2.BadRequest()
+    for number, each in enumerate(violations):
+        told.field_violations.add(field=_clipped(each.field, 200), description=_clipped(each.message, 400))
+        if told.ByteSize() > MAX_VIOLATIONS:
+            del told.field_violations[-1]
+            told.field_violations.add(description=f"and {len(violations) - number} more")
+            break
+    return told
+
+
+def _clipped(text: str, size: int) -> str:
+    data = text.encode()
+    return text if len(data) <= size else data[: size - 3].decode(errors="ignore") + "…"

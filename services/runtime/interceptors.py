@@ -2,7 +2,8 @@
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from contextlib import aclosing
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -10,12 +11,14 @@ import protovalidate
 import structlog
 from google.protobuf.message import Message
 
-from services.runtime.errors import FieldViolation, Internal, InvalidArgument, ServiceError, to_status
+from codeframe.errors import Violation
+from services.runtime.errors import Internal, InvalidArgument, ServiceError, Unimplemented, to_status
 
 log = structlog.get_logger()
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
@@ -30,69 +33,87 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._validator = protovalidate.Validator()
 
     async def intercept_service(
-        self, continuation: Continuation, details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = await continuation(details)
-        if handler is None or handler.request_streaming:
-            return handler
-        method = details.method
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return _not_served(method)
+        if handler.request_streaming:
+            return handler  # reflection's; no method of ours streams requests
         if handler.response_streaming:
-            stream: Any = handler.unary_stream
-
-            async def answer_stream(request: Message, context: Context) -> AsyncIterator[Any]:
-                try:
-                    self._validate(request)
-                    async for response in stream(request, context):
-                        yield response
-                except Exception as error:
-                    await _refuse(error, method, context)
-
             return grpc.unary_stream_rpc_method_handler(
-                answer_stream,
+                self._streaming(method, handler.unary_stream),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
-        unary: Any = handler.unary_unary
-
-        async def answer(request: Message, context: Context) -> Any:
-            try:
-                self._validate(request)
-                return await unary(request, context)
-            except Exception as error:
-                await _refuse(error, method, context)
-
         return grpc.unary_unary_rpc_method_handler(
-            answer,
+            self._unary(method, handler.unary_unary),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _validate(self, request: Message) -> None:
-        violations = self._validator.collect_violations(request)
-        if not violations:
-            return
-        fields = [
-            FieldViolation(_path(violation.proto.field), violation.proto.message) for violation in violations
-        ]
-        named = ", ".join(each.field for each in fields[:5])
-        raise InvalidArgument("INVALID_REQUEST", f"invalid: {named}", violations=fields)
+    def _unary(self, method: str, behaviour: Any) -> Any:
+        async def answer(request: Any, context: Context) -> Any:
+            try:
+                self._validate(request)
+                return await behaviour(request, context)
+            except Exception as error:
+                await _refuse(error, method, context)
+
+        return answer
+
+    def _streaming(self, method: str, behaviour: Any) -> Any:
+        async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
+            try:
+                self._validate(request)
+                responses = behaviour(request, context)
+                if not hasattr(responses, "__aiter__"):
+                    await responses  # it writes to the context, as the health service does
+                    return
+                async with aclosing(responses):
+                    async for response in responses:
+                        yield response
+            except Exception as error:
+                await _refuse(error, method, context)
+
+        return answer
+
+    def _validate(self, request: Any) -> None:
+        if not isinstance(request, Message):
+            return  # a method registered without a deserializer
+        found = [each.proto for each in self._validator.collect_violations(request)]
+        if found:
+            violations = [Violation(_path(each.field), each.message or each.rule_id) for each in found]
+            message = "; ".join(f"{each.field}: {each.message}" for each in violations[:3])
+            more = f"; and {len(violations) - 3} more" if len(violations) > 3 else ""
+            raise InvalidArgument("INVALID_REQUEST", message + more, violations=violations)
 
 
 def _path(field: Any) -> str:
-    """A violation's field as `plan.tasks[2].title`."""
+    """A violation's field as `plan.tasks[2].title`; empty for the message as a whole."""
     path = ""
-    for element in field.elements:
+    for element in field.elements if field else ():
         path += f".{element.field_name}" if path else element.field_name
-        kind = element.WhichOneof("subscript")
-        if kind:
-            subscript = getattr(element, kind)
-            path += f'["{subscript}"]' if kind == "string_key" else f"[{subscript}]"
+        if element.subscript:
+            key = element.subscript.value
+            path += f'["{key}"]' if isinstance(key, str) else f"[{key}]"
     return path
+
+
+def _not_served(method: str) -> Handler:
+    async def refuse(request: bytes, context: Context) -> NoReturn:
+        await _refuse(NotImplementedError(), method, context)
+
+    handler: Handler = grpc.unary_unary_rpc_method_handler(refuse)
+    return handler
 
 
 async def _refuse(error: Exception, method: str, context: Context) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, NotImplementedError):
+        error = Unimplemented("NOT_SERVED", f"{method} is not served here")
     if not isinstance(error, ServiceError):
         incident = secrets.token_hex(4)
         log.error("a call failed", method=method, incident=incident, exc_info=error)

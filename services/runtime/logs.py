@@ -5,7 +5,9 @@ each asyncio task has its own.
 """
 
 import logging
+import re
 import sys
+from typing import Any
 
 import structlog
 
@@ -13,41 +15,50 @@ FORMATS = ("human", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
 
+_SECRET = re.compile(r"sk-ant-[\w-]+|(?i:bearer )[\w.~+/=-]{8,}|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
+
+
 def configure_logs(service: str, format: str, level: str) -> None:
     """Write logs to standard error, as `format`, from `level` up. Libraries' logs from WARNING up."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
-    )
-    shared: list[structlog.typing.Processor] = [
+
+    def name_service(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {**event, "service": service}
+
+    enrich: list[structlog.typing.Processor] = [
+        name_service,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    if format == "json":
-        shared.append(structlog.processors.format_exc_info)
-
-    def name_service(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        event["service"] = service
-        return event
-
+    render: list[structlog.typing.Processor] = [*_renderers(format), _redact]
     structlog.configure(
-        processors=[name_service, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*enrich, *render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-            foreign_pre_chain=[name_service, *shared],
-        )
+    libraries = logging.StreamHandler(sys.stderr)
+    without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    libraries.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=enrich, processors=[without_meta, *render])
     )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.WARNING)
-    for ours in ("services", "gateway"):
-        logging.getLogger(ours).setLevel(level.upper())
+    logging.basicConfig(handlers=[libraries], level=logging.WARNING, force=True)
+
+
+def _renderers(format: str) -> list[structlog.typing.Processor]:
+    if format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=0,
+            # The default one shows local variables, and so whatever secret they hold.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    ]
+
+
+def _redact(_: object, __: str, line: Any) -> str:
+    """Keys, tokens and passwords in URLs are never logged, whatever text they came in."""
+    return _SECRET.sub("[secret]", str(line))

@@ -2,15 +2,18 @@
 
 import asyncio
 import os
-import select
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
+
 from services.runtime.logs import configure_logs
 from services.runtime.settings import ServerSettings
+
+log = structlog.get_logger()
 
 
 class CannotStart(Exception):
@@ -21,13 +24,24 @@ def run_process(service: str, main: Coroutine[Any, Any, None], settings: ServerS
     """Run a server to its end. Exits 1 with one clear line where it cannot start."""
     configure_logs(service, settings.log_format, settings.log_level)
     install_child_watcher()
+    code = 0
     try:
         asyncio.run(main)
-    except CannotStart as error:
-        print(f"{service}: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except* CannotStart as group:
+        for line in _messages(group):
+            print(f"{service}: {line}", file=sys.stderr)
+        code = 1
+    except* KeyboardInterrupt:
+        code = 130
+    if code:
+        sys.exit(code)
+
+
+def _messages(group: BaseExceptionGroup[CannotStart]) -> list[str]:
+    lines: list[str] = []
+    for each in group.exceptions:
+        lines += _messages(each) if isinstance(each, BaseExceptionGroup) else [str(each)]
+    return lines
 
 
 def install_child_watcher() -> None:
@@ -50,38 +64,42 @@ class Stop:
 
 @asynccontextmanager
 async def stop_on_signals(*, with_parent: bool = False) -> AsyncIterator[Stop]:
-    """A Stop that SIGTERM and SIGINT ask for; with `with_parent`, the parent's end does too.
+    """A Stop that SIGTERM and SIGINT ask for; with `with_parent`, the end of standard input does too.
 
-    Waits for the parent by pidfd, so that a server outlives not even a parent that was killed.
+    The kernel ends that input with the process that holds its other end, whatever killed it,
+    and also where it ended before we looked. Raises CannotStart where nobody can hold it.
     """
     stop = Stop()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.ask)
-    parent = _watch_parent(loop, stop) if with_parent else None
     try:
+        if with_parent:
+            _ask_at_end_of_input(loop, stop)
         yield stop
     finally:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
-        if parent is not None:
-            loop.remove_reader(parent)
-            os.close(parent)
+        if with_parent:
+            loop.remove_reader(0)
 
 
-def _watch_parent(loop: asyncio.AbstractEventLoop, stop: Stop) -> int | None:
+def _ask_at_end_of_input(loop: asyncio.AbstractEventLoop, stop: Stop) -> None:
+    def read() -> None:
+        try:
+            ended = not os.read(0, 4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            ended = True
+        if ended:
+            log.info("standard input ended, and so does this server")
+            loop.remove_reader(0)
+            stop.ask()
+
     try:
-        parent = os.pidfd_open(os.getppid())
-    except ProcessLookupError:
-        stop.ask()
-        return None
-
-    def ended() -> None:
-        loop.remove_reader(parent)
-        stop.ask()
-
-    if select.select([parent], [], [], 0)[0] or os.getppid() == 1:
-        stop.ask()
-    else:
-        loop.add_reader(parent, ended)
-    return parent
+        loop.add_reader(0, read)
+    except OSError:
+        raise CannotStart(
+            "--exit-with-parent needs a pipe as standard input, held open by the parent"
+        ) from None
