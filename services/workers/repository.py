@@ -28,7 +28,7 @@ class Repository(Clone):
     async def files(self, commit: str) -> frozenset[str]:
         """Paths of a commit's files; submodules are none. Raises GitError."""
         listing = await self.run("ls-tree", "-r", "-z", "--full-tree", commit)
-        entries = (entry.partition("\t") for entry in listing.decode(errors="surrogateescape").split("\0"))
+        entries = (entry.partition("\t") for entry in listing.decode(errors="replace").split("\0"))
         return frozenset(path for about, _, path in entries if path and not about.startswith("160000 "))
 
     async def changes(self, base: str, commit: str) -> tuple[FileChange, ...]:

@@ -149,13 +149,14 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Named immutable bytes of an attempt, at most 16 MiB."""
+    """Named immutable bytes of an attempt, at most 16 MiB. `data` is empty once the attempt was released."""
 
     name: str
     media_type: str
-    data: bytes
+    size: int
     sha256: str
     truncated: bool = False
+    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

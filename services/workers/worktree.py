@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.workers.child import ChildAnswer
-from services.workers.git import Git, GitError, explain
+from services.runtime.child import ChildAnswer
+from services.runtime.git import Git, GitError, explain
 from services.workers.repository import Repository
 
 _SUBMODULE = "160000 "

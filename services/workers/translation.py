@@ -1,0 +1,245 @@
+"""Between the API's messages and the worker's words. Nothing is decided here."""
+
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+
+from codeframe.v1 import events_pb2, evidence_pb2, plan_pb2, state_pb2, worker_pb2
+from services.workers.broadcast import Activity, Correction, Notice, TaskInProgress, TestsRan, TurnPaid
+from services.workers.notices import Batch, LoggedNotice
+from services.workers.outcome import Outcome
+from services.workers.work import (
+    Artifact,
+    AttemptRequest,
+    Baseline,
+    Checks,
+    FileChange,
+    Limits,
+    ModelUsage,
+    PreviousAttempt,
+    Protected,
+    TaskResult,
+    TaskWork,
+    VerificationRun,
+    VerifyWork,
+)
+
+_ORPHAN_GRACE = Limits().orphan_grace
+
+
+def read_request(request: worker_pb2.ExecuteTaskRequest) -> AttemptRequest:
+    """The attempt that a valid request asks for."""
+    return AttemptRequest(
+        attempt_id=request.attempt_id,
+        run_id=request.run_id,
+        role=request.role,
+        repository=request.repository,
+        run_base_commit=request.run_base_commit,
+        checks=_read_checks(request.checks),
+        limits=_read_limits(request.limits),
+        work=_read_task(request.task) if request.HasField("task") else _read_verify(request.verify),
+    )
+
+
+def _read_checks(checks: worker_pb2.Checks) -> Checks:
+    baseline = Baseline(frozenset(checks.baseline.passing_tests), frozenset(checks.baseline.red_tests))
+    return Checks(
+        verification=checks.verification,
+        report=checks.report,
+        setup=checks.setup,
+        setup_paths=tuple(checks.setup_paths),
+        baseline=baseline if checks.HasField("baseline") else None,
+    )
+
+
+def _read_limits(limits: worker_pb2.AttemptLimits) -> Limits:
+    has_grace = limits.HasField("orphan_grace")
+    return Limits(
+        attempt_timeout=limits.attempt_timeout.ToTimedelta(),
+        test_timeout=limits.test_timeout.ToTimedelta(),
+        orphan_grace=limits.orphan_grace.ToTimedelta() if has_grace else _ORPHAN_GRACE,
+        turns=limits.turns,
+        corrections=limits.corrections,
+    )
+
+
+def _read_task(task: worker_pb2.TaskWork) -> TaskWork:
+    previous = PreviousAttempt(_outcome_name(task.previous.outcome), task.previous.message)
+    return TaskWork(
+        task_id=task.task_id,
+        title=task.title,
+        description=task.description,
+        number=task.number,
+        base_commit=task.base_commit,
+        branch=task.branch,
+        start_commit=task.start_commit,
+        model=task.model,
+        may_change=frozenset(_PROTECTED[kind] for kind in task.may_change),
+        previous=previous if task.HasField("previous") else None,
+    )
+
+
+def _read_verify(verify: worker_pb2.VerifyWork) -> VerifyWork:
+    return VerifyWork(commit=verify.commit, branch=verify.branch)
+
+
+def read_cancel(reason: worker_pb2.CancelReason.ValueType) -> Outcome:
+    """How a cancelled attempt is to end."""
+    stalled = reason == worker_pb2.CANCEL_REASON_STALLED
+    return Outcome.TIMED_OUT if stalled else Outcome.CANCELLED
+
+
+def write_outcome(outcome: Outcome) -> evidence_pb2.Outcome.ValueType:
+    """The outcome's value in the API."""
+    return evidence_pb2.Outcome.Value(f"OUTCOME_{outcome.name}")
+
+
+def write_result(result: TaskResult) -> evidence_pb2.TaskResult:
+    """The result of an attempt. Bytes of its artifacts are not in it."""
+    message = evidence_pb2.TaskResult(
+        attempt_id=result.attempt_id,
+        outcome=write_outcome(result.outcome),
+        message=result.message,
+        last_sequence=result.last_sequence,
+        base_commit=result.base_commit,
+        commit=result.commit,
+        branch=result.branch,
+        commit_subject=result.commit_subject,
+        files=[_write_change(change) for change in result.files],
+        verifications=[_write_verification(one) for one in result.verifications],
+        corrections=result.corrections,
+        usage=[_write_usage(usage) for usage in result.usage],
+        artifacts=[_write_artifact(artifact) for artifact in (result.artifacts or {}).values()],
+        sandbox_mode=result.sandbox_mode,
+        model_endpoint=result.model_endpoint,
+    )
+    message.start_time.FromDatetime(result.start_time)
+    message.end_time.FromDatetime(result.end_time)
+    return message
+
+
+def _write_change(change: FileChange) -> evidence_pb2.FileChange:
+    operation = evidence_pb2.FileOperation.Value(f"FILE_OPERATION_{change.operation.upper()}")
+    return evidence_pb2.FileChange(path=change.path, operation=operation)
+
+
+def _write_verification(one: VerificationRun) -> evidence_pb2.Verification:
+    return evidence_pb2.Verification(
+        command=one.command,
+        commit=one.commit,
+        exit_code=one.exit_code,
+        green=one.green,
+        summary=one.summary,
+        passed=one.passed,
+        failed=one.failed,
+        errors=one.errors,
+        skipped=one.skipped,
+        red_tests=one.red_tests,
+        report_digest=one.report_digest,
+        duration=_write_duration(one.duration),
+        sandbox_mode=one.sandbox_mode,
+        timed_out=one.timed_out,
+    )
+
+
+def _write_usage(usage: ModelUsage) -> evidence_pb2.ModelUsage:
+    return evidence_pb2.ModelUsage(
+        model=usage.model,
+        turns=usage.turns,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        incomplete=usage.incomplete,
+    )
+
+
+def _write_artifact(artifact: Artifact) -> evidence_pb2.Artifact:
+    return evidence_pb2.Artifact(
+        name=artifact.name,
+        media_type=artifact.media_type,
+        size=artifact.size,
+        sha256=artifact.sha256,
+        truncated=artifact.truncated,
+    )
+
+
+def write_batch(batch: Batch, task_id: str, agent: str) -> worker_pb2.WatchAttemptResponse:
+    """Some notices of the attempt of a task, by an agent; or a heartbeat."""
+    return worker_pb2.WatchAttemptResponse(
+        notices=[_write_notice(entry, task_id, agent) for entry in batch.notices],
+        idle=_write_duration(batch.idle),
+    )
+
+
+def _write_notice(entry: LoggedNotice, task_id: str, agent: str) -> worker_pb2.Notice:
+    message = worker_pb2.Notice(sequence=entry.sequence)
+    message.notice_time.FromDatetime(entry.time)
+    _write_payload(message, entry.notice, task_id, agent)
+    return message
+
+
+def _write_payload(message: worker_pb2.Notice, notice: Notice, task_id: str, agent: str) -> None:
+    match notice:
+        case TaskInProgress():
+            message.task_status_changed.CopyFrom(
+                events_pb2.TaskStatusChanged(
+                    task_id=task_id,
+                    status=state_pb2.TASK_STATE_IN_PROGRESS,
+                    agent_id=agent,
+                    progress=notice.progress,
+                    phase=state_pb2.TaskPhase.Value(f"TASK_PHASE_{notice.phase.name}"),
+                )
+            )
+        case Activity():
+            message.activity_update.CopyFrom(
+                events_pb2.ActivityUpdate(
+                    activity_type=notice.kind, agent=agent, message=notice.message, task_id=task_id
+                )
+            )
+        case TestsRan():
+            message.test_result.CopyFrom(
+                events_pb2.TestResult(
+                    task_id=task_id,
+                    passed=notice.passed,
+                    failed=notice.failed,
+                    errors=notice.errors,
+                    skipped=notice.skipped,
+                    duration=notice.duration.total_seconds(),
+                    green=notice.green,
+                )
+            )
+        case Correction():
+            message.correction_attempt.CopyFrom(
+                events_pb2.CorrectionAttempt(
+                    task_id=task_id,
+                    attempt_number=notice.number,
+                    max_attempts=notice.limit,
+                    status=events_pb2.CorrectionStatus.Value(f"CORRECTION_STATUS_{notice.status.name}"),
+                    error_summary=notice.error_summary,
+                )
+            )
+        case TurnPaid():
+            message.usage_recorded.CopyFrom(
+                events_pb2.UsageRecorded(
+                    task_id=task_id,
+                    turn=notice.turn,
+                    usage=_write_usage(notice.usage),
+                    provider_request_id=notice.provider_request_id,
+                    duration=_write_duration(notice.duration),
+                )
+            )
+
+
+def _write_duration(duration: timedelta) -> Duration:
+    message = Duration()
+    message.FromTimedelta(duration)
+    return message
+
+
+def _outcome_name(outcome: evidence_pb2.Outcome.ValueType) -> str:
+    known = outcome in evidence_pb2.Outcome.values()
+    return evidence_pb2.Outcome.Name(outcome).removeprefix("OUTCOME_").lower() if known else "internal"
+
+
+_PROTECTED = {plan_pb2.ProtectedKind.Value(f"PROTECTED_KIND_{kind.name}"): kind for kind in Protected}
