@@ -1,7 +1,7 @@
 """Following a journal from a place: what is there, then what comes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from services.lead.journal import Filter, Journal, Page
 
@@ -11,7 +11,7 @@ GATHER = 0.02
 
 async def follow(
     journal: Journal, after: int, which: Filter, *, pulse: float | None = None, gather: float = GATHER
-) -> AsyncIterator[Page]:
+) -> AsyncGenerator[Page, None]:
     """Yield the pages after a revision, for ever: each match once, in order.
 
     A page without entries says only how far the log was read. At the head, a page comes at once after a

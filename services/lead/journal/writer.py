@@ -72,7 +72,7 @@ async def _write(database: Database, oldest: int, head: int, append: Append) -> 
         )
         await database.many("put_row", [_row(standing, last, row) for row in append.rows])
     except sqlite3.IntegrityError as error:
-        raise await _broken_rule(database, append, error) from error
+        raise await _broken_rule(database, head, append, error) from error
     await database.run(
         "put_run",
         run_id=append.run_id,
@@ -118,14 +118,17 @@ async def _moved(database: Database, oldest: int, append: Append) -> JournalErro
     return HeadMoved(page(found, append.expected_head, PAGE_RECORDS).entries)
 
 
-async def _broken_rule(database: Database, append: Append, error: sqlite3.IntegrityError) -> JournalError:
+async def _broken_rule(
+    database: Database, head: int, append: Append, error: sqlite3.IntegrityError
+) -> JournalError:
+    """Which rule an append broke, some of which may be written after `head` by now."""
     seen = set()
     for record in append.records:
         notice = (record.attempt_id, record.sequence)
         if record.sequence > 0 and (
             notice in seen
             or await database.fetch(
-                "journaled_notice", attempt_id=record.attempt_id, sequence=record.sequence
+                "journaled_notice", attempt_id=record.attempt_id, sequence=record.sequence, head=head
             )
         ):
             return DuplicateNotice(*notice)

@@ -56,7 +56,7 @@ ON CONFLICT (run_id, kind, id) DO UPDATE SET
     final = excluded.final, revision = excluded.revision, body = excluded.body;
 
 -- name: journaled_notice
-SELECT 1 FROM records WHERE attempt_id = :attempt_id AND sequence = :sequence AND sequence > 0;
+SELECT 1 FROM records WHERE attempt_id = :attempt_id AND sequence = :sequence AND sequence > 0 AND revision <= :head;
 
 -- Entries of all runs, or of several: at most so many revisions are looked at, after :after until :until.
 -- name: entries
