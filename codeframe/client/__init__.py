@@ -1,0 +1,16 @@
+"""The async client of a lead: `Client`, its resuming `Watch`, and `CodeframeError`."""
+
+from codeframe.client.client import Client
+from codeframe.client.retry import RetryPolicy
+from codeframe.client.watch import SnapshotStarted, Watch, WatchBroken, WatchItem
+from codeframe.errors import CodeframeError
+
+__all__ = [
+    "Client",
+    "CodeframeError",
+    "RetryPolicy",
+    "SnapshotStarted",
+    "Watch",
+    "WatchBroken",
+    "WatchItem",
+]

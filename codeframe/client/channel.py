@@ -1,0 +1,24 @@
+"""The one channel to a lead."""
+
+import grpc.aio
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    # A dead peer is noticed after 30 s, though nothing is sent.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Without it a watch that is not read buffers megabytes.
+    ("grpc.http2.bdp_probe", 0),
+    # A lead that comes back is found soon; what is asked again is decided in one layer, ours.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_retries", 0),
+    # A lead on loopback is never behind a proxy.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A plaintext channel to `host:port`; it connects at the first call."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
