@@ -156,7 +156,8 @@ def event_from_proto(message: events_pb2.Event) -> e.PublicEvent | None:
     """The event that a stored one was written from, as far as `fold` reads it; None where it reads none."""
     kind = message.WhichOneof("payload")
     if message.sequence and kind:
-        return notice(kind, getattr(message, kind), message)
+        payload = getattr(message, kind)
+        return notice(kind, payload, message.attempt_id, message.sequence, message.event_time)
     match kind:
         case "run_status_changed":
             run = message.run_status_changed
@@ -209,11 +210,8 @@ def _task_status_from(told: events_pb2.TaskStatusChanged) -> e.TaskStatusChanged
     )
 
 
-def notice(kind: str, payload: Any, message: Any) -> e.Noticed:
-    """A worker's notice, or the event that it became, with what the machine folds taken out.
-
-    `message` has `attempt_id`, `sequence` and `event_time` of the event.
-    """
+def notice(kind: str, payload: Any, attempt_id: str, sequence: int, time: Timestamp) -> e.Noticed:
+    """A worker's notice, or the event that it became, with what the machine folds taken out."""
     phase, progress, usage = None, None, None
     if kind == "task_status_changed":
         phase = _member(Phase, state_pb2.TaskPhase, "TASK_PHASE", payload.phase) or Phase.WORKING
@@ -221,9 +219,9 @@ def notice(kind: str, payload: Any, message: Any) -> e.Noticed:
     elif kind == "usage_recorded":
         usage = usage_from_proto(payload.usage)
     return e.Noticed(
-        message.attempt_id,
-        message.sequence,
-        instant(message.event_time),
+        attempt_id,
+        sequence,
+        instant(time),
         kind,
         payload.SerializeToString(),
         phase,

@@ -89,11 +89,33 @@ class Clone:
         if answer.exit_code and await self.tip(branch) != commit:
             raise GitError(f"cannot push {branch} to {self.url}: {explain(answer)}")
 
+    async def delete(self, branch: str) -> None:
+        """Delete a branch of the remote; it may be gone already. Raises GitError."""
+        ref = f"refs/heads/{branch}"
+        options = [f"--receive-pack={_RECEIVE_PACK}"] if self.is_local else []
+        push = ("push", "--quiet", "--no-verify", *options, "--", self.url, f":{ref}")
+        answer = await self.ask(*push, timeout=NETWORK_TIMEOUT)
+        if answer.exit_code and await self.tip(branch):
+            raise GitError(f"cannot delete {branch} of {self.url}: {explain(answer)}")
+
+    async def list_remote(self, *names: str) -> str:
+        """What the remote lists for these refs, a commit and a ref a line. Raises GitError."""
+        listing = await self._git.run(
+            "ls-remote", "--", self.url, *names, cwd=self.git_dir.parent, timeout=NETWORK_TIMEOUT
+        )
+        return listing.decode(errors="replace")
+
+    def local_git_dirs(self) -> tuple[Path, ...]:
+        """Where the remote's git directory may be, where the remote is a path of this machine."""
+        if not self.is_local:
+            return ()
+        path = Path(self.url.removeprefix("file://"))
+        return (path / ".git", path)
+
     async def tip(self, branch: str) -> str:
         """The commit of a branch of the remote; empty where there is none. Raises GitError."""
         ref = f"refs/heads/{branch}"
-        listing = await self.run("ls-remote", "--", self.url, ref, timeout=NETWORK_TIMEOUT)
-        found = (line.split("\t") for line in listing.decode(errors="replace").splitlines())
+        found = (line.split("\t") for line in (await self.list_remote(ref)).splitlines())
         return next((commit for commit, name in found if name == ref), "")
 
     async def tree(self, commit: str) -> str:

@@ -1,0 +1,159 @@
+"""What a CreateRun request and the base's tree make of a run: the plan judged, roles and checks decided.
+
+Pure; `services.lead.repository` reads the tree. Raises the errors that CreateRun answers.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from codeframe.errors import Violation
+from codeframe.project import PROJECT_FILE, ProjectFile, ProjectFileError, find_verification, read_project
+from codeframe.v1 import lead_pb2, plan_pb2
+from services.lead.assignment import assign_role
+from services.lead.machine.events import RunCreated
+from services.lead.machine.state import Check, RunFacts, RunLimits
+from services.lead.plan import DEFAULT_PRIORITY, Plan, PlannedTask, Protected, faults
+from services.runtime.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The base's files: their paths, and how to read one (None where it is not there or not text)."""
+
+    paths: Collection[str]
+    read: Callable[[str], str | None]
+
+
+def check_plan(request: lead_pb2.CreateRunRequest) -> Plan:
+    """The plan of a request. Raises InvalidArgument, INVALID_PLAN, naming each fault by its field."""
+    plan = _plan(request.plan)
+    found = faults(plan)
+    if found:
+        violations = [Violation(fault.path, fault.message) for fault in found[:100]]
+        shown = "; ".join(fault.message for fault in found[:3])
+        raise InvalidArgument("INVALID_PLAN", f"the plan cannot run: {shown}", violations=violations)
+    return plan
+
+
+def _plan(plan: plan_pb2.Plan) -> Plan:
+    tasks = tuple(
+        PlannedTask(
+            id=task.id,
+            title=task.title,
+            description=task.description,
+            role=task.role or assign_role(task.title, task.description),
+            depends_on=tuple(task.depends_on),
+            priority=task.priority if task.HasField("priority") else DEFAULT_PRIORITY,
+            verification=task.verification,
+            setup=task.setup,
+            model=task.model,
+            may_change=frozenset(_protected(kind) for kind in task.may_change),
+        )
+        for task in plan.tasks
+    )
+    return Plan(plan.title, tasks)
+
+
+def _protected(kind: plan_pb2.ProtectedKind.ValueType) -> Protected:
+    return Protected[plan_pb2.ProtectedKind.Name(kind).removeprefix("PROTECTED_KIND_")]
+
+
+def create_run(
+    request: lead_pb2.CreateRunRequest,
+    plan: Plan,
+    tree: Tree,
+    *,
+    run_id: str,
+    base: str,
+    branch: str,
+    now: datetime,
+) -> RunCreated:
+    """The record that a run begins with.
+
+    Raises InvalidArgument: INVALID_REQUEST for a codeframe.toml that cannot be used,
+    NO_VERIFICATION where neither plan nor base says how a task is verified.
+    """
+    project = _project_file(tree)
+    checks, check_of = _checks(plan, project, tree)
+    return RunCreated(
+        facts=RunFacts(
+            run_id=run_id,
+            project=project_name(request),
+            request_id=request.request_id,
+            title=plan.title,
+            repository=request.repository,
+            base=base,
+            branch=branch,
+            limits=_limits(request.limits, project),
+            create_time=now,
+            labels=dict(request.labels),
+            fail_unserved=request.unserved_role == lead_pb2.UNSERVED_ROLE_POLICY_FAIL,
+        ),
+        tasks=plan.tasks,
+        checks=checks,
+        check_of=check_of,
+    )
+
+
+def project_name(request: lead_pb2.CreateRunRequest) -> str:
+    """The request's project, else the repository's last path part, less ".git"."""
+    last = request.repository.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
+    allowed = "".join(char if char.isalnum() or char in "._-" else "-" for char in last)
+    return request.project or allowed or "repository"
+
+
+def _project_file(tree: Tree) -> ProjectFile:
+    text = tree.read(PROJECT_FILE) if PROJECT_FILE in tree.paths else None
+    try:
+        return read_project(text) if text is not None else ProjectFile()
+    except ProjectFileError as error:
+        violation = Violation("repository", str(error))
+        message = f"the base's {error}; mend it and commit, or choose another base"
+        raise InvalidArgument("INVALID_REPOSITORY", message, violations=[violation]) from None
+
+
+def _checks(plan: Plan, project: ProjectFile, tree: Tree) -> tuple[tuple[Check, ...], dict[str, int]]:
+    """The distinct checks of a plan, each on a worker of the first role that brings it."""
+    known: dict[tuple[str, str], Check] = {}
+    check_of: dict[str, int] = {}
+    missing: list[Violation] = []
+    roles = {task.role for task in plan.tasks}
+    found = {role: find_verification(tree.paths, tree.read, role) or "" for role in roles}
+    for index, task in enumerate(plan.tasks):
+        verification = task.verification or project.verification or found[task.role]
+        if not verification:
+            text = f"task {task.id!r} has no verification, and the base has none that could be found"
+            missing.append(Violation(f"plan.tasks[{index}].verification", text))
+            continue
+        setup = task.setup or project.setup
+        own = task.verification and task.verification != project.verification
+        check = known.setdefault(
+            (verification, setup),
+            Check(
+                key=len(known),
+                role=task.role,
+                verification=verification,
+                report="" if own else project.report,
+                setup=setup,
+                setup_paths=() if task.setup else project.setup_paths,
+            ),
+        )
+        check_of[task.id] = check.key
+    if missing:
+        message = f"{missing[0].message}; name one in the plan, or in codeframe.toml under [verification]"
+        raise InvalidArgument("NO_VERIFICATION", message, violations=missing[:100])
+    return tuple(known.values()), check_of
+
+
+def _limits(asked: lead_pb2.RunLimits, project: ProjectFile) -> RunLimits:
+    """The defaults, but for what the request says; a test run's time may come from codeframe.toml."""
+    limits = RunLimits() if project.timeout is None else replace(RunLimits(), test_timeout=project.timeout)
+    changes: dict[str, Any] = {}
+    for field in fields(RunLimits):
+        if asked.HasField(field.name):  # type: ignore[arg-type]  # each is a field of the proto too
+            value: Any = getattr(asked, field.name)
+            is_duration = isinstance(getattr(limits, field.name), timedelta)
+            changes[field.name] = value.ToTimedelta() if is_duration else value
+    return replace(limits, **changes)

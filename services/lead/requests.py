@@ -1,0 +1,94 @@
+"""A placement as the request that its worker gets. Built once, journaled, and repeated byte for byte."""
+
+from google.protobuf import json_format
+
+from codeframe.v1 import evidence_pb2, plan_pb2, worker_pb2
+from services.lead.artifacts import ArtifactStore
+from services.lead.integrator import attempt_branch, candidate_branch, head_branch
+from services.lead.machine.state import AttemptKind, Binding, Check, Run
+from services.lead.machine.wanted import Placement
+from services.lead.public import outcome_to_proto
+
+TEST_REPORT = "test-report"
+
+
+class Requests:
+    """Builds requests; the baseline of a check is read once for each report."""
+
+    def __init__(self, artifacts: ArtifactStore) -> None:
+        self._artifacts = artifacts
+        self._baselines: dict[str, worker_pb2.Baseline] = {}
+
+    async def build(self, run: Run, wanted: Placement, binding: Binding) -> bytes:
+        """The ExecuteTask request of a placement, for the worker it got."""
+        facts, check = run.facts, run.core.checks[wanted.check]
+        request = worker_pb2.ExecuteTaskRequest(
+            attempt_id=wanted.attempt_id,
+            incarnation=binding.incarnation,
+            run_id=facts.run_id,
+            role=wanted.role,
+            repository=facts.repository,
+            run_base_commit=facts.base,
+            checks=await self._checks(facts.run_id, check),
+            limits=worker_pb2.AttemptLimits(turns=facts.limits.turns, corrections=facts.limits.corrections),
+        )
+        request.limits.attempt_timeout.FromTimedelta(facts.limits.attempt_timeout)
+        request.limits.test_timeout.FromTimedelta(facts.limits.test_timeout)
+        if wanted.kind is AttemptKind.VERIFY:
+            candidate = run.core.candidate
+            branch = (
+                candidate_branch(facts.run_id, candidate.number) if candidate else head_branch(facts.run_id)
+            )
+            request.verify.commit, request.verify.branch = wanted.commit, branch
+        else:
+            request.task.CopyFrom(_task(run, wanted))
+        return request.SerializeToString(deterministic=True)
+
+    async def _checks(self, run_id: str, check: Check) -> worker_pb2.Checks:
+        checks = worker_pb2.Checks(
+            verification=check.verification,
+            report=check.report,
+            setup=check.setup,
+            setup_paths=check.setup_paths,
+        )
+        if check.report_attempt:
+            checks.baseline.CopyFrom(await self._baseline(run_id, check.report_attempt))
+            checks.baseline.SetInParent()
+        return checks
+
+    async def _baseline(self, run_id: str, attempt_id: str) -> worker_pb2.Baseline:
+        """What passed and what was red in an attempt's test report; nothing where it had none."""
+        if attempt_id not in self._baselines:
+            baseline = worker_pb2.Baseline()
+            data = await self._artifacts.read_whole(run_id, attempt_id, TEST_REPORT)
+            if data is not None:
+                report = json_format.Parse(data, evidence_pb2.TestReport(), ignore_unknown_fields=True)
+                for test in report.tests:
+                    if test.state == evidence_pb2.TEST_STATE_PASSED:
+                        baseline.passing_tests.append(test.id)
+                    elif test.state in (evidence_pb2.TEST_STATE_FAILED, evidence_pb2.TEST_STATE_ERROR):
+                        baseline.red_tests.append(test.id)
+            self._baselines[attempt_id] = baseline
+        return self._baselines[attempt_id]
+
+
+def _task(run: Run, wanted: Placement) -> worker_pb2.TaskWork:
+    spec = run.tasks[wanted.task_id].spec
+    work = worker_pb2.TaskWork(
+        task_id=spec.id,
+        title=spec.title,
+        description=spec.description,
+        number=wanted.number,
+        base_commit=wanted.base,
+        start_commit=wanted.start,
+        branch=attempt_branch(run.facts.run_id, spec.id, wanted.number),
+        model=spec.model,
+        may_change=[
+            plan_pb2.ProtectedKind.Value(f"PROTECTED_KIND_{kind.name}")
+            for kind in sorted(spec.may_change, key=lambda kind: kind.name)
+        ],
+    )
+    if wanted.previous:
+        work.previous.outcome = outcome_to_proto(wanted.previous.outcome)
+        work.previous.message = wanted.previous.message
+    return work

@@ -1,0 +1,117 @@
+"""The runs of this lead: each has its conductor, from creation or recovery to its end."""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator
+
+import structlog
+
+from services.lead import records
+from services.lead.conductor import LeadAgent, Stage
+from services.lead.journal import Fenced, Journal, NewRun, RowKind, RunHead
+from services.lead.machine.draft import Draft
+from services.lead.machine.happenings import EndAsked
+from services.lead.machine.state import Ending, Run, RunFailure, RunFailureReason, RunPhase
+
+log = structlog.get_logger()
+
+CRASHES = 3
+"""A conductor that fails is started again from its stored state; so often, and the run fails."""
+
+
+class Runs:
+    """Owns a conductor for each run that has not ended.
+
+    `await keep()` recovers them and conducts until cancelled; attempts at workers go on
+    without a lead, and are joined again after the next start.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._journal: Journal = stage.journal
+        self._agents: dict[str, LeadAgent] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._ready = asyncio.Event()
+
+    async def keep(self) -> None:
+        """Conduct every run that has not ended, and those created meanwhile, until cancelled."""
+        async with asyncio.TaskGroup() as self._group:
+            after = 0
+            while heads := await self._journal.open_runs(after):
+                for head in heads:
+                    after = head.created
+                    self._group.create_task(self._conduct(head.run.run_id))
+            self._ready.set()
+            await asyncio.Event().wait()
+
+    async def create(self, new: NewRun, draft: Draft) -> None:
+        """Journal a new run and conduct it. Raises RequestIdTaken."""
+        await self._ready.wait()
+        appended = await self._journal.create(new, records.records(draft), records.rows(draft))
+        agent = LeadAgent(draft.run, appended.last, appended.term, self._stage)
+        assert self._group is not None
+        self._group.create_task(self._conduct(new.run_id, agent))
+
+    async def end(self, run_id: str, ending: Ending) -> None:
+        """Ask a run to end; returns once that is journaled. A run that has ended stays as it is."""
+        await self._ready.wait()
+        agent = self._agents.get(run_id)
+        if agent and not agent.run.core.phase.final:
+            await agent.tell(EndAsked(ending, self._stage.clock()))
+
+    async def _conduct(self, run_id: str, agent: LeadAgent | None = None) -> None:
+        """Conduct a run to its end, again from its stored state where its conductor failed."""
+        crashes = 0
+        going = True
+        while going:
+            going = False
+            try:
+                agent = agent or await self._recover(run_id)
+                self._agents[run_id] = agent
+                await agent.conduct()
+            except* Fenced:
+                log.warning("another lead owns the run now", run=run_id)
+            except* Exception as group:
+                crashes += 1
+                log.error("a conductor failed", run=run_id, crashes=crashes, exc_info=group)
+                agent = None
+                if crashes < CRASHES:
+                    going = True
+                else:
+                    await self._give_up(run_id, group)
+        self._agents.pop(run_id, None)
+
+    async def _give_up(self, run_id: str, group: BaseException) -> None:
+        """End a run as FAILED / INTERNAL."""
+        line = traceback.format_exception_only(group)[-1].strip()
+        message = f"its conductor failed {CRASHES} times, at last with {line}; the lead's log explains it"
+        ending = Ending(RunPhase.FAILED, RunFailure(RunFailureReason.INTERNAL, message), message)
+        agent = await self._recover(run_id)
+        await agent.end_now(EndAsked(ending, self._stage.clock()))
+
+    async def _recover(self, run_id: str) -> LeadAgent:
+        """A conductor on the state that the journal holds."""
+        head = await self._journal.run(run_id)
+        if head is None:
+            raise LookupError(f"the journal has no run {run_id}")
+        run = await self._load(head)
+        log.info("conducting a run from its stored state", run=run_id, open_attempts=len(run.open_attempts))
+        return LeadAgent(run, head.head, head.term, self._stage)
+
+    async def _load(self, head: RunHead) -> Run:
+        run_id = head.run.run_id
+        row = await self._journal.row(run_id, RowKind.RUN, run_id)
+        if row is None:
+            raise LookupError(f"run {run_id} has no row")
+        tasks = [body async for body in self._bodies(run_id, RowKind.TASK)]
+        attempts = [body async for body in self._bodies(run_id, RowKind.ATTEMPT)]
+        return records.load(row.row.body, tasks, attempts)
+
+    async def _bodies(self, run_id: str, kind: RowKind) -> AsyncIterator[bytes]:
+        after, more = -1, True
+        while more:
+            page = await self._journal.rows(run_id, kind, after=after)
+            for stored in page.rows:
+                after = stored.row.ordinal
+                yield stored.row.body
+            more = page.more
