@@ -46,10 +46,11 @@ class UserMessage:
 
 
 class Stop(enum.Enum):
-    """Why a reply ended."""
+    """Why a reply ended: the model was done, it wants tools run, or its text was cut off at its longest."""
 
     END_TURN = "end_turn"
     TOOL_USE = "tool_use"
+    CUT_OFF = "max_tokens"
 
 
 @dataclass(frozen=True, slots=True)

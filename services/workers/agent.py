@@ -1,0 +1,277 @@
+"""The agent: asks its model, does what it says, shows it what came of that, until the work is verified."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import ClassVar
+
+from services.workers.broadcast import (
+    Activity,
+    Broadcast,
+    Correction,
+    CorrectionStatus,
+    Phase,
+    TaskInProgress,
+    TurnPaid,
+)
+from services.workers.clock import Clock
+from services.workers.desk import AgentRecord, Desk, Verdict
+from services.workers.model.conversation import Conversation, Model, Reply, Stop, ToolCall, UserMessage
+from services.workers.outcome import AttemptFailed, Outcome
+from services.workers.prompt import GO_ON, correction_prompt, system_prompt, task_prompt
+from services.workers.roles.role import Role, load_role
+from services.workers.tools.clip import clip, line
+from services.workers.tools.toolbox import Toolbox
+from services.workers.transcript import Transcript
+from services.workers.work import Limits, ModelUsage, TaskWork
+
+MAX_REPEATS = 5
+MAX_MESSAGE = 8000
+STARTED, VERIFYING = 10, 80  # progress
+
+
+class WorkerAgent:
+    """Does one task, in one role. `record` tells what it did, also after it was stopped."""
+
+    def __init__(
+        self,
+        role: Role,
+        model: Model,
+        desk: Desk,
+        broadcast: Broadcast,
+        *,
+        model_name: str,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        """Lay everything ready. `model_name` is asked where the task names none."""
+        self._role = role
+        self._model = model
+        self._desk = desk
+        self._broadcast = broadcast
+        self._model_name = model_name
+        self._limits = limits
+        self._clock = clock
+        self._transcript = Transcript()
+        self._repeats = Repeats()
+        self._usage: dict[str, ModelUsage] = {}
+        self._turns = 0
+        self._corrections = 0
+        self._waited = 0.0
+
+    async def execute_task(self, task: TaskWork) -> AgentRecord:
+        """Work until the project's own checks are green on what is committed; correct it as often as allowed.
+
+        Cancelled, it stops where it is, and nothing it started goes on. Raises AttemptFailed for every
+        other ending. Called once.
+        """
+        self._toolbox = Toolbox(
+            self._role.tools, self._desk, self._role.scope(task.may_change, self._desk.base.files)
+        )
+        self._conversation = Conversation(
+            task.model or self._model_name, system_prompt(self._role), self._toolbox.specs, ()
+        )
+        self._note(
+            "start", role=self._role.name, model=self._conversation.model, system=self._conversation.system
+        )
+        await self._broadcast(TaskInProgress(Phase.WORKING, STARTED))
+        self._tell(UserMessage(text=task_prompt(task, self._desk.base, self._role)))
+        await self._work()
+        verdict = await self._verify()
+        while not verdict.green:
+            verdict = await self._correct(verdict)
+        return self.record
+
+    @property
+    def record(self) -> AgentRecord:
+        """What was done so far."""
+        return AgentRecord(
+            turns=self._turns,
+            corrections=self._corrections,
+            usage=tuple(self._usage.values()),
+            waited=timedelta(seconds=self._waited),
+            transcript=self._transcript.data(),
+            transcript_truncated=self._transcript.truncated,
+        )
+
+    async def _correct(self, verdict: Verdict) -> Verdict:
+        """Show the model what is red, let it work, and verify again."""
+        if verdict.final is not None:
+            raise AttemptFailed(verdict.final, verdict.summary)
+        number, limit = self._corrections + 1, self._limits.corrections
+        if number > limit:
+            raise AttemptFailed(
+                Outcome.VERIFICATION_FAILED, clip(f"{verdict.summary}\n\n{verdict.text}".strip(), MAX_MESSAGE)
+            )
+        self._corrections = number
+        await self._broadcast(
+            Correction(number, limit, CorrectionStatus.STARTED, line(verdict.summary, 1000))
+        )
+        await self._broadcast(TaskInProgress(Phase.CORRECTING, VERIFYING))
+        self._repeats = Repeats()
+        self._tell(UserMessage(text=correction_prompt(number, limit, verdict)))
+        await self._work()
+        verdict = await self._verify()
+        status = CorrectionStatus.SUCCEEDED if verdict.green else CorrectionStatus.FAILED
+        await self._broadcast(Correction(number, limit, status))
+        return verdict
+
+    async def _verify(self) -> Verdict:
+        verdict = await self._desk.verify()
+        self._note("verdict", green=verdict.green, summary=verdict.summary, text=verdict.text)
+        return verdict
+
+    async def _work(self) -> None:
+        """Query, act, observe, until the model ends its turn."""
+        while True:
+            reply = await self._query()
+            if reply.stop is Stop.END_TURN:
+                return
+            if self._repeats.count(reply.calls) >= MAX_REPEATS:
+                raise AttemptFailed(
+                    Outcome.STUCK, f"did the same {MAX_REPEATS} times: {_described(reply.calls)}"
+                )
+            self._tell(await self._act(reply))
+
+    async def _query(self) -> Reply:
+        if self._turns >= self._limits.turns:
+            raise AttemptFailed(Outcome.STUCK, f"not done after {self._turns} turns")
+        self._turns += 1
+        turn = Turn(self._desk, self._broadcast, self._clock)
+        started = self._clock.monotonic()
+        try:
+            reply = await self._model.turn(self._conversation, turn)
+        except AttemptFailed:
+            await self._pay(turn, started)
+            raise
+        finally:
+            self._settle(turn)
+        await self._pay(turn, started)
+        self._hear(reply)
+        if reply.text.strip():
+            await self._broadcast(Activity("model", line(reply.text)))
+        return reply
+
+    async def _act(self, reply: Reply) -> UserMessage:
+        """Do what the reply asks for; the results are what the model is told next."""
+        if reply.stop is Stop.CUT_OFF:
+            return UserMessage(text=GO_ON)
+        for call in reply.calls:
+            await self._broadcast(Activity("tool", _described([call])))
+        return UserMessage(await self._toolbox.run(reply.calls))
+
+    def _tell(self, message: UserMessage) -> None:
+        self._conversation = replace(self._conversation, messages=(*self._conversation.messages, message))
+        results = [{"call": r.call_id, "text": r.text, "error": r.is_error} for r in message.results]
+        self._note("user", results=results, text=message.text)
+
+    def _hear(self, reply: Reply) -> None:
+        self._conversation = replace(self._conversation, messages=(*self._conversation.messages, reply))
+        self._note("reply", content=reply.content, stop=reply.stop.value, request=reply.request_id)
+
+    def _note(self, kind: str, **said: object) -> None:
+        self._transcript.add(self._clock.now(), kind, **said)
+
+    def _settle(self, turn: "Turn") -> None:
+        """Add what the turn took to the record, however it ended."""
+        self._waited += turn.waited
+        if turn.usage is not None:
+            before = self._usage.get(turn.usage.model, ModelUsage(turn.usage.model))
+            self._usage[turn.usage.model] = before + turn.usage
+
+    async def _pay(self, turn: "Turn", started: float) -> None:
+        if turn.usage is not None:
+            took = timedelta(seconds=self._clock.monotonic() - started - turn.waited)
+            await self._broadcast(TurnPaid(self._turns, turn.usage, turn.request_id, took))
+
+
+class Turn:
+    """What one turn takes, as the model tells it; and its waiting for the provider."""
+
+    def __init__(self, desk: Desk, broadcast: Broadcast, clock: Clock) -> None:
+        self._desk = desk
+        self._broadcast = broadcast
+        self._clock = clock
+        self.usage: ModelUsage | None = None
+        self.request_id = ""
+        self.waited = 0.0
+
+    def paid(self, usage: ModelUsage, request_id: str) -> None:
+        """Add a try; all are one turn, of the model that was named last."""
+        before = ModelUsage(usage.model) if self.usage is None else replace(self.usage, model=usage.model)
+        self.usage = replace(before + usage, turns=1)
+        self.request_id = request_id
+
+    async def wait(self, seconds: float, reason: str) -> None:
+        """Wait with the attempt's clock stopped, and say so."""
+        await self._broadcast(Activity("model", f"asks again in {seconds:.0f} s: {line(reason, 500)}"))
+        started = self._clock.monotonic()
+        try:
+            with self._desk.clock_stopped():
+                await self._clock.sleep(seconds)
+        finally:
+            self.waited += self._clock.monotonic() - started
+
+
+class Repeats:
+    """Counts how often an action came again without any new one between."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+        self._counts: Counter[bytes] = Counter()
+
+    def count(self, calls: Sequence[ToolCall]) -> int:
+        """Count the calls of a turn; how their texts are spaced makes no difference."""
+        said = json.dumps([[call.name, call.input] for call in calls], sort_keys=True)
+        action = hashlib.sha256(
+            "".join(said.replace("\\n", " ").replace("\\t", " ").split()).encode()
+        ).digest()
+        if action not in self._seen:
+            self._seen.add(action)
+            self._counts.clear()
+        self._counts[action] += 1
+        return self._counts[action]
+
+
+def _described(calls: Sequence[ToolCall]) -> str:
+    """The calls in a line: each tool, and what it is about."""
+    about = ("path", "paths", "pattern")
+    parts = (
+        " ".join([call.name, *(str(call.input[name]) for name in about if name in call.input)])
+        for call in calls
+    )
+    return line("; ".join(parts) or "a reply that was cut off")
+
+
+class _RoleAgent(WorkerAgent):
+    """A WorkerAgent whose role is named by its class."""
+
+    role_name: ClassVar[str]
+
+    def __init__(
+        self, model: Model, desk: Desk, broadcast: Broadcast, *, model_name: str, limits: Limits, clock: Clock
+    ) -> None:
+        role = load_role(self.role_name)
+        super().__init__(role, model, desk, broadcast, model_name=model_name, limits=limits, clock=clock)
+
+
+class BackendWorkerAgent(_RoleAgent):
+    """The backend role's agent."""
+
+    role_name = "backend"
+
+
+class FrontendWorkerAgent(_RoleAgent):
+    """The frontend role's agent."""
+
+    role_name = "frontend"
+
+
+class TestWorkerAgent(_RoleAgent):
+    """The test role's agent."""
+
+    __test__ = False  # not a test, whatever its name
+    role_name = "test"

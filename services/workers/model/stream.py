@@ -1,0 +1,172 @@
+"""A streamed reply, put together event by event; whole only once its `message_stop` came."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from anthropic.types import RawContentBlockDelta, RawMessageStreamEvent, Usage
+
+from services.workers.model.conversation import Json, Reply, Stop, ToolCall
+from services.workers.outcome import AttemptFailed, Outcome
+from services.workers.work import ModelUsage
+
+MAX_CHARACTERS = 16 * 1024 * 1024
+STOPS = {stop.value: stop for stop in Stop}
+
+
+class StreamBroken(Exception):
+    """The events of a stream make no whole message; asking again may help."""
+
+
+@dataclass(slots=True)
+class _Block:
+    """A content block so far: what it started with, and the pieces that came since."""
+
+    start: Json
+    pieces: dict[str, list[str]] = field(default_factory=dict)
+
+    def joined(self, name: str) -> str:
+        return "".join([str(self.start.get(name) or ""), *self.pieces.get(name, ())])
+
+
+class ReplyStream:
+    """Takes a stream's events in their order."""
+
+    def __init__(self, requested_model: str, request_id: str) -> None:
+        self._request_id = request_id
+        self._blocks: dict[int, _Block] = {}
+        self._characters = 0
+        self._model = requested_model
+        self._usage: dict[str, int] = {}
+        self._stop_reason: str | None = None
+        self._stop_details: str = ""
+        self.ended = False
+
+    def take(self, event: RawMessageStreamEvent) -> None:
+        """Take the next event. Raises StreamBroken where it cannot be one, AttemptFailed at 16 MiB."""
+        try:
+            self._take(event)
+        except (AttributeError, TypeError, KeyError) as error:  # the SDK checks no event's fields
+            raise StreamBroken(f"a malformed event: {error}") from error
+
+    def _take(self, event: RawMessageStreamEvent) -> None:
+        match event.type:
+            case "message_start":
+                self._model = event.message.model
+                self._count(event.message.usage)
+            case "content_block_start":
+                self._blocks[event.index] = _Block(event.content_block.to_dict())
+            case "content_block_delta":
+                self._extend(event.index, event.delta)
+            case "message_delta":
+                self._stop_reason = event.delta.stop_reason
+                if event.delta.stop_details is not None:
+                    self._stop_details = event.delta.stop_details.explanation or ""
+                self._count(event.usage)
+            case "message_stop":
+                self.ended = True
+            case _:
+                pass  # an event of a later version of the API
+
+    def _count(self, usage: object) -> None:
+        """Keep the counts that came; each is a total so far, and one that is not told again still stands."""
+        for name in Usage.model_fields:
+            if isinstance(count := getattr(usage, name, None), int):
+                self._usage[name] = count
+
+    def _extend(self, index: int, delta: RawContentBlockDelta) -> None:
+        if index not in self._blocks:
+            raise StreamBroken(f"a piece of content block {index}, which never started")
+        match delta.type:
+            case "text_delta":
+                name, piece = "text", delta.text
+            case "input_json_delta":
+                name, piece = "input", delta.partial_json
+            case "thinking_delta":
+                name, piece = "thinking", delta.thinking
+            case "signature_delta":
+                name, piece = "signature", delta.signature
+            case _:
+                return
+        self._characters += len(piece)
+        if self._characters > MAX_CHARACTERS:
+            raise self._bad("is over 16 MiB")
+        self._blocks[index].pieces.setdefault(name, []).append(piece)
+
+    @property
+    def usage(self) -> ModelUsage:
+        """What the stream told of its usage, incomplete unless it ended."""
+        return ModelUsage(
+            self._model,
+            turns=1,
+            input_tokens=self._usage.get("input_tokens", 0),
+            output_tokens=self._usage.get("output_tokens", 0),
+            cache_write_tokens=self._usage.get("cache_creation_input_tokens", 0),
+            cache_read_tokens=self._usage.get("cache_read_input_tokens", 0),
+            incomplete=not self.ended,
+        )
+
+    def reply(self) -> Reply:
+        """Return the whole reply.
+
+        Raises StreamBroken where the stream did not end with `message_stop`, and AttemptFailed: REFUSED, or
+        BAD_MODEL_REPLY where it cannot be used.
+        """
+        if not self.ended:
+            raise StreamBroken("the stream ended without message_stop")
+        if self._stop_reason == "refusal":
+            raise AttemptFailed(Outcome.REFUSED, self._about("was refused by the model", self._stop_details))
+        stop = STOPS.get(self._stop_reason or "")
+        if stop is None:
+            raise self._bad(f"ended with stop_reason {self._stop_reason!r}")
+        blocks = [block for _, block in sorted(self._blocks.items())]
+        asked = [block for block in blocks if block.start.get("type") == "tool_use"]
+        if bool(asked) != (stop is Stop.TOOL_USE):
+            what = "cut off inside a tool call" if stop is Stop.CUT_OFF else f"has {len(asked)} tool calls"
+            raise self._bad(f"{what} with stop_reason {stop.value!r}")
+        calls = tuple(self._call(block) for block in asked)
+        if len({call.id for call in calls}) < len(calls):
+            raise self._bad("has two tool calls with one id")
+        inputs = {call.id: call.input for call in calls}
+        content = tuple(_said_back(block, inputs) for block in blocks)
+        texts = (block.joined("text") for block in blocks if block.start.get("type") == "text")
+        return Reply(self._sendable(content), "\n".join(texts), calls, stop, self._request_id)
+
+    def _call(self, block: _Block) -> ToolCall:
+        name = str(block.start.get("name"))
+        text = "".join(block.pieces.get("input", ()))
+        try:
+            values = json.loads(text) if text.strip() else block.start.get("input") or {}
+        except (ValueError, RecursionError) as error:
+            raise self._bad(f"calls {name} with an input that is not JSON: {error}") from None
+        if not isinstance(values, Mapping):
+            raise self._bad(f"calls {name} with an input that is no JSON object")
+        return ToolCall(str(block.start.get("id")), name, values)
+
+    def _sendable(self, content: tuple[Json, ...]) -> tuple[Json, ...]:
+        """Check that the content can be said back to the provider."""
+        try:
+            json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise self._bad(f"cannot be sent back: {error}") from None
+        return content
+
+    def _bad(self, what: str) -> AttemptFailed:
+        return AttemptFailed(Outcome.BAD_MODEL_REPLY, self._about(what, ""))
+
+    def _about(self, what: str, why: str) -> str:
+        return f"the reply {what}{f': {why}' if why else ''} (request {self._request_id or 'without an id'})"
+
+
+def _said_back(block: _Block, inputs: Mapping[str, Json]) -> Json:
+    match block.start.get("type"):
+        case "text":
+            return {"type": "text", "text": block.joined("text")}
+        case "tool_use":
+            call_id = str(block.start["id"])
+            return {"type": "tool_use", "id": call_id, "name": block.start["name"], "input": inputs[call_id]}
+        case "thinking":
+            signature = block.joined("signature")
+            return {"type": "thinking", "thinking": block.joined("thinking"), "signature": signature}
+        case _:
+            return block.start

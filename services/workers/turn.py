@@ -1,0 +1,37 @@
+"""One turn, as the model tells what it takes."""
+
+from dataclasses import replace
+
+from services.workers.broadcast import Activity, Broadcast
+from services.workers.clock import Clock
+from services.workers.desk import Desk
+from services.workers.tools.clip import line
+from services.workers.work import ModelUsage
+
+
+class Turn:
+    """What one turn takes, as the model tells it; and its waiting for the provider."""
+
+    def __init__(self, desk: Desk, broadcast: Broadcast, clock: Clock) -> None:
+        self._desk = desk
+        self._broadcast = broadcast
+        self._clock = clock
+        self.usage: ModelUsage | None = None
+        self.request_id = ""
+        self.waited = 0.0
+
+    def paid(self, usage: ModelUsage, request_id: str) -> None:
+        """Add a try; all are one turn, of the model that was named last."""
+        before = ModelUsage(usage.model) if self.usage is None else replace(self.usage, model=usage.model)
+        self.usage = replace(before + usage, turns=1)
+        self.request_id = request_id
+
+    async def wait(self, seconds: float, reason: str) -> None:
+        """Wait with the attempt's clock stopped, and say so."""
+        await self._broadcast(Activity("model", f"asks again in {seconds:.0f} s: {line(reason, 500)}"))
+        started = self._clock.monotonic()
+        try:
+            with self._desk.clock_stopped():
+                await self._clock.sleep(seconds)
+        finally:
+            self.waited += self._clock.monotonic() - started
