@@ -1,8 +1,5 @@
 """The agent: asks its model, does what it says, shows it what came of that, until the work is verified."""
 
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -22,10 +19,12 @@ from services.workers.desk import AgentRecord, Desk, Verdict
 from services.workers.model.conversation import Conversation, Model, Reply, Stop, ToolCall, UserMessage
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.prompt import GO_ON, correction_prompt, system_prompt, task_prompt
+from services.workers.repeats import Repeats
 from services.workers.roles.role import Role, load_role
 from services.workers.tools.clip import clip, line
 from services.workers.tools.toolbox import Toolbox
 from services.workers.transcript import Transcript
+from services.workers.turn import Turn
 from services.workers.work import Limits, ModelUsage, TaskWork
 
 MAX_REPEATS = 5
@@ -71,12 +70,9 @@ class WorkerAgent:
         self._toolbox = Toolbox(
             self._role.tools, self._desk, self._role.scope(task.may_change, self._desk.base.files)
         )
-        self._conversation = Conversation(
-            task.model or self._model_name, system_prompt(self._role), self._toolbox.specs, ()
-        )
-        self._note(
-            "start", role=self._role.name, model=self._conversation.model, system=self._conversation.system
-        )
+        model, system = task.model or self._model_name, system_prompt(self._role)
+        self._conversation = Conversation(model, system, self._toolbox.specs, ())
+        self._note("start", role=self._role.name, model=model, system=system)
         await self._broadcast(TaskInProgress(Phase.WORKING, STARTED))
         self._tell(UserMessage(text=task_prompt(task, self._desk.base, self._role)))
         await self._work()
@@ -107,9 +103,8 @@ class WorkerAgent:
                 Outcome.VERIFICATION_FAILED, clip(f"{verdict.summary}\n\n{verdict.text}".strip(), MAX_MESSAGE)
             )
         self._corrections = number
-        await self._broadcast(
-            Correction(number, limit, CorrectionStatus.STARTED, line(verdict.summary, 1000))
-        )
+        found = line(verdict.summary, 1000)
+        await self._broadcast(Correction(number, limit, CorrectionStatus.STARTED, found))
         await self._broadcast(TaskInProgress(Phase.CORRECTING, VERIFYING))
         self._repeats = Repeats()
         self._tell(UserMessage(text=correction_prompt(number, limit, verdict)))
@@ -131,9 +126,8 @@ class WorkerAgent:
             if reply.stop is Stop.END_TURN:
                 return
             if self._repeats.count(reply.calls) >= MAX_REPEATS:
-                raise AttemptFailed(
-                    Outcome.STUCK, f"did the same {MAX_REPEATS} times: {_described(reply.calls)}"
-                )
+                what = _described(reply.calls)
+                raise AttemptFailed(Outcome.STUCK, f"did the same {MAX_REPEATS} times over: {what}")
             self._tell(await self._act(reply))
 
     async def _query(self) -> Reply:
@@ -175,75 +169,17 @@ class WorkerAgent:
     def _note(self, kind: str, **said: object) -> None:
         self._transcript.add(self._clock.now(), kind, **said)
 
-    def _settle(self, turn: "Turn") -> None:
+    def _settle(self, turn: Turn) -> None:
         """Add what the turn took to the record, however it ended."""
         self._waited += turn.waited
         if turn.usage is not None:
             before = self._usage.get(turn.usage.model, ModelUsage(turn.usage.model))
             self._usage[turn.usage.model] = before + turn.usage
 
-    async def _pay(self, turn: "Turn", started: float) -> None:
+    async def _pay(self, turn: Turn, started: float) -> None:
         if turn.usage is not None:
             took = timedelta(seconds=self._clock.monotonic() - started - turn.waited)
             await self._broadcast(TurnPaid(self._turns, turn.usage, turn.request_id, took))
-
-
-class Turn:
-    """What one turn takes, as the model tells it; and its waiting for the provider."""
-
-    def __init__(self, desk: Desk, broadcast: Broadcast, clock: Clock) -> None:
-        self._desk = desk
-        self._broadcast = broadcast
-        self._clock = clock
-        self.usage: ModelUsage | None = None
-        self.request_id = ""
-        self.waited = 0.0
-
-    def paid(self, usage: ModelUsage, request_id: str) -> None:
-        """Add a try; all are one turn, of the model that was named last."""
-        before = ModelUsage(usage.model) if self.usage is None else replace(self.usage, model=usage.model)
-        self.usage = replace(before + usage, turns=1)
-        self.request_id = request_id
-
-    async def wait(self, seconds: float, reason: str) -> None:
-        """Wait with the attempt's clock stopped, and say so."""
-        await self._broadcast(Activity("model", f"asks again in {seconds:.0f} s: {line(reason, 500)}"))
-        started = self._clock.monotonic()
-        try:
-            with self._desk.clock_stopped():
-                await self._clock.sleep(seconds)
-        finally:
-            self.waited += self._clock.monotonic() - started
-
-
-class Repeats:
-    """Counts how often an action came again without any new one between."""
-
-    def __init__(self) -> None:
-        self._seen: set[bytes] = set()
-        self._counts: Counter[bytes] = Counter()
-
-    def count(self, calls: Sequence[ToolCall]) -> int:
-        """Count the calls of a turn; how their texts are spaced makes no difference."""
-        said = json.dumps([[call.name, call.input] for call in calls], sort_keys=True)
-        action = hashlib.sha256(
-            "".join(said.replace("\\n", " ").replace("\\t", " ").split()).encode()
-        ).digest()
-        if action not in self._seen:
-            self._seen.add(action)
-            self._counts.clear()
-        self._counts[action] += 1
-        return self._counts[action]
-
-
-def _described(calls: Sequence[ToolCall]) -> str:
-    """The calls in a line: each tool, and what it is about."""
-    about = ("path", "paths", "pattern")
-    parts = (
-        " ".join([call.name, *(str(call.input[name]) for name in about if name in call.input)])
-        for call in calls
-    )
-    return line("; ".join(parts) or "a reply that was cut off")
 
 
 class _RoleAgent(WorkerAgent):
@@ -275,3 +211,13 @@ class TestWorkerAgent(_RoleAgent):
 
     __test__ = False  # not a test, whatever its name
     role_name = "test"
+
+
+def _described(calls: Sequence[ToolCall]) -> str:
+    """The calls in a line: each tool, and what it is about."""
+    told = [f"{call.name} {_about(call)}".rstrip() for call in calls]
+    return line("; ".join(told) or "a reply that was cut off")
+
+
+def _about(call: ToolCall) -> str:
+    return " ".join(str(call.input[name]) for name in ("pattern", "path", "paths") if name in call.input)

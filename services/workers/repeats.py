@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 from services.workers.model.conversation import ToolCall
+
+SPACES = re.compile(r"\s|\\[nrt]")  # also as JSON writes them
 
 
 class Repeats:
@@ -18,9 +21,7 @@ class Repeats:
     def count(self, calls: Sequence[ToolCall]) -> int:
         """Count the calls of a turn; how their texts are spaced makes no difference."""
         said = json.dumps([[call.name, call.input] for call in calls], sort_keys=True)
-        action = hashlib.sha256(
-            "".join(said.replace("\\n", " ").replace("\\t", " ").split()).encode()
-        ).digest()
+        action = hashlib.sha256(SPACES.sub("", said).encode()).digest()
         if action not in self._seen:
             self._seen.add(action)
             self._counts.clear()

@@ -7,7 +7,7 @@ MAX_BYTES = 16 * 1024 * 1024
 
 
 class Transcript:
-    """Lines that are added one by one, to 16 MiB; the first that does not fit and all after it are dropped."""
+    """Lines, added one by one up to 16 MiB; the first that does not fit and all after it are dropped."""
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []

@@ -129,8 +129,10 @@ class ReplyStream:
             raise self._bad("has two tool calls with one id")
         inputs = {call.id: call.input for call in calls}
         content = tuple(_said_back(block, inputs) for block in blocks)
-        texts = (block.joined("text") for block in blocks if block.start.get("type") == "text")
-        return Reply(self._sendable(content), "\n".join(texts), calls, stop, self._request_id)
+        text = "\n".join(block.joined("text") for block in blocks if block.start.get("type") == "text")
+        if stop is Stop.CUT_OFF and not text.strip():
+            raise self._bad("was cut off before it said anything")
+        return Reply(self._sendable(content), text, calls, stop, self._request_id)
 
     def _call(self, block: _Block) -> ToolCall:
         name = str(block.start.get("name"))
