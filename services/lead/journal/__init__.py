@@ -329,10 +329,10 @@ class Journal(Protocol):
         run_id: str,
         kind: RowKind,
         task_id: str = "",
-        after: int = -1,
+        after: int | None = None,
         limit: int = PAGE_RECORDS,
     ) -> RowPage:
-        """A run's rows of a kind by ordinal, after the ordinal of the last one seen.
+        """A run's rows of a kind by ordinal; `after` is the ordinal of the last one seen.
 
         `task_id` leaves that task's attempts, or that task. Raises RunUnknown.
         """

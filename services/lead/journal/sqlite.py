@@ -174,7 +174,7 @@ class SqliteJournal:
         run_id: str,
         kind: RowKind,
         task_id: str = "",
-        after: int = -1,
+        after: int | None = None,
         limit: int = PAGE_RECORDS,
     ) -> RowPage:
         """See Journal."""
@@ -247,7 +247,7 @@ class SqliteJournal:
         ((final,),) = await self._database.fetch("final_tasks", run_id=run_id, tasks=names(tasks))
         return len(tasks) - int(final)
 
-    async def _rows(self, run_id: str, kind: str, task_id: str, after: int, limit: int) -> list[Any]:
+    async def _rows(self, run_id: str, kind: str, task_id: str, after: int | None, limit: int) -> list[Any]:
         found = await self._database.fetch(
             "rows", run_id=run_id, kind=kind, task_id=task_id, after=after, limit=limit, bytes=PAGE_BYTES
         )

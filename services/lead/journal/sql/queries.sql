@@ -128,7 +128,7 @@ WITH measured AS (
     FROM (
         SELECT rowid, ordinal, body
         FROM standing
-        WHERE run_id = :run_id AND kind = :kind AND ordinal > :after
+        WHERE run_id = :run_id AND kind = :kind AND (:after IS NULL OR ordinal > :after)
             AND (:task_id = '' OR task_id = :task_id)
         ORDER BY ordinal LIMIT :limit + 1
     )
