@@ -29,7 +29,7 @@ class Requests:
             role=wanted.role,
             repository=facts.repository,
             run_base_commit=facts.base,
-            checks=await self._checks(facts.run_id, check),
+            checks=await self._checks(check),
             limits=worker_pb2.AttemptLimits(turns=facts.limits.turns, corrections=facts.limits.corrections),
         )
         request.limits.attempt_timeout.FromTimedelta(facts.limits.attempt_timeout)
@@ -44,7 +44,7 @@ class Requests:
             request.task.CopyFrom(_task(run, wanted))
         return request.SerializeToString(deterministic=True)
 
-    async def _checks(self, run_id: str, check: Check) -> worker_pb2.Checks:
+    async def _checks(self, check: Check) -> worker_pb2.Checks:
         checks = worker_pb2.Checks(
             verification=check.verification,
             report=check.report,
@@ -52,15 +52,15 @@ class Requests:
             setup_paths=check.setup_paths,
         )
         if check.report_attempt:
-            checks.baseline.CopyFrom(await self._baseline(run_id, check.report_attempt))
+            checks.baseline.CopyFrom(await self._baseline(check.report_attempt))
             checks.baseline.SetInParent()
         return checks
 
-    async def _baseline(self, run_id: str, attempt_id: str) -> worker_pb2.Baseline:
+    async def _baseline(self, attempt_id: str) -> worker_pb2.Baseline:
         """What passed and what was red in an attempt's test report; nothing where it had none."""
         if attempt_id not in self._baselines:
             baseline = worker_pb2.Baseline()
-            data = await self._artifacts.read_whole(run_id, attempt_id, TEST_REPORT)
+            data = await self._artifacts.read_whole(attempt_id, TEST_REPORT)
             if data is not None:
                 report = json_format.Parse(data, evidence_pb2.TestReport(), ignore_unknown_fields=True)
                 for test in report.tests:
