@@ -696,6 +696,7 @@ class DescribeWorkerResponse(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     MODEL_ENDPOINT_FIELD_NUMBER: _builtins.int
+    UNRELEASED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, unique in the fleet."""
     incarnation: _builtins.str
@@ -726,6 +727,12 @@ class DescribeWorkerResponse(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What its operator attached."""
 
+    @_builtins.property
+    def unreleased(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of attempts that have ended and that nobody released yet, oldest first,
+        at most 100. Whoever holds what they made releases them.
+        """
+
     def __init__(
         self,
         *,
@@ -741,10 +748,11 @@ class DescribeWorkerResponse(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         version: _builtins.str = ...,
         model_endpoint: _builtins.str = ...,
+        unreleased: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "in_flight", b"in_flight", "incarnation", b"incarnation", "key_fingerprint", b"key_fingerprint", "labels", b"labels", "model", b"model", "model_endpoint", b"model_endpoint", "name", b"name", "roles", b"roles", "sandbox_mode", b"sandbox_mode", "slots", b"slots", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "in_flight", b"in_flight", "incarnation", b"incarnation", "key_fingerprint", b"key_fingerprint", "labels", b"labels", "model", b"model", "model_endpoint", b"model_endpoint", "name", b"name", "roles", b"roles", "sandbox_mode", b"sandbox_mode", "slots", b"slots", "unreleased", b"unreleased", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

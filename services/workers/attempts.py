@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 
 RETENTION = timedelta(hours=24)
 RETRY_AFTER = timedelta(seconds=1)
+UNRELEASED_TOLD = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,12 @@ class Attempts:
     def in_flight(self) -> tuple[str, ...]:
         """Ids of the attempts that run."""
         return tuple(self._running)
+
+    @property
+    def unreleased(self) -> tuple[str, ...]:
+        """Ids of attempts that have ended and were not released, oldest first, as far as they are told."""
+        held = (name for name, attempt in self._known.items() if not attempt.released)
+        return tuple(islice(held, UNRELEASED_TOLD))
 
     async def execute(self, request: AttemptRequest, incarnation: str, digest: bytes) -> TaskResult:
         """Start an attempt, join it where it runs, or return its result where it has ended.

@@ -84,6 +84,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             roles=can.roles,
             slots=can.slots,
             in_flight=self._attempts.in_flight,
+            unreleased=self._attempts.unreleased,
             draining=self._attempts.draining,
             sandbox_mode=can.sandbox_mode,
             model=identity.model,

@@ -387,6 +387,15 @@ async def test_unknown_attempts_cannot_be_watched(worker: Worker) -> None:
     assert await refusal(worker.watch()) == "NOT_FOUND ATTEMPT_NOT_FOUND"
 
 
+async def test_a_worker_tells_what_nobody_released(worker: Worker) -> None:
+    worker.work.go.set()
+    for name in ("one", "two"):
+        await worker.result(name)
+    await worker.release("one")
+    description = await worker.stub.DescribeWorker(worker_pb2.DescribeWorkerRequest())
+    assert list(description.unreleased) == ["two"]
+
+
 async def test_what_is_not_released_fills_the_worker_up(tmp_path: Path) -> None:
     async for worker in serve(tmp_path, CAPABLE, Retention(unreleased=1_000)):
         worker.work.artifact = b"x" * 1_000
