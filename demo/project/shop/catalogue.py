@@ -1,8 +1,10 @@
 """What the shop sells."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inflection import parameterize
+from sortedcontainers import SortedKeyList
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,7 @@ class Product:
     price: int
 
     def __post_init__(self) -> None:
-        if not self.name.strip():
+        if not self.slug:
             raise ValueError("a product needs a name")
         if self.price < 0:
             raise ValueError("a price is not negative")
@@ -21,21 +23,25 @@ class Product:
     @property
     def slug(self) -> str:
         """The name as it stands in an address."""
-        return parameterize(self.name)
+        return re.sub(r"[^a-z0-9]+", "-", self.name.casefold()).strip("-")
 
 
 class Catalogue:
-    """Products by their slugs."""
+    """Products, found by slug, by words or by price."""
 
-    def __init__(self, products: list[Product]) -> None:
-        self._products = {product.slug: product for product in products}
+    def __init__(self, products: Iterable[Product]) -> None:
+        self._by_price = SortedKeyList(products, key=lambda product: product.price)
+        self._by_slug = {product.slug: product for product in self._by_price}
 
     def find(self, slug: str) -> Product:
         """Return a product. Raises KeyError where there is none."""
-        return self._products[slug]
+        return self._by_slug[slug]
 
     def search(self, words: str) -> list[Product]:
-        """Return the products whose names hold all the words, in any case, by name."""
+        """Return the products whose names hold all the words, in any case, the cheapest first."""
         wanted = words.casefold().split()
-        found = [p for p in self._products.values() if all(word in p.name.casefold() for word in wanted)]
-        return sorted(found, key=lambda product: product.name)
+        return [product for product in self._by_price if all(word in product.name.casefold() for word in wanted)]
+
+    def priced(self, lowest: int, highest: int) -> list[Product]:
+        """Return the products from one price to another, both included, the cheapest first."""
+        return list(self._by_price.irange_key(lowest, highest))

@@ -73,7 +73,7 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(folder: Path, scripts: Mapping[str, str]) -> AsyncIterator[Serving]:
+async def serving(folder: Path, scripts: Mapping[str, str], pace: float = 1) -> AsyncIterator[Serving]:
     """Serve these scripts (file name -> YAML) until the end of the block."""
     (folder / "scripts").mkdir()
     for name, text in scripts.items():
@@ -85,7 +85,7 @@ async def serving(folder: Path, scripts: Mapping[str, str]) -> AsyncIterator[Ser
 
     bill = WatchedBill(folder, lambda: datetime.now(UTC))
     cache = PromptCache(time.monotonic)
-    actor = Actor(load_scripts([folder / "scripts"]), DEFAULT_MODELS, bill, cache, new_id)
+    actor = Actor(load_scripts([folder / "scripts"]), DEFAULT_MODELS, bill, cache, new_id, pace)
     app = make_app(actor, bill, DEFAULT_MODELS, KEY, new_id)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
