@@ -19,25 +19,28 @@ def read(place: Place) -> str:
     Raises ToolError where there is no regular file, it is over 1 MiB, or it is not UTF-8 text.
     """
     try:
-        # O_NONBLOCK: to open a named pipe must not wait for its other end.
-        handle = os.open(place.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(place.path, "rb", opener=_open) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ToolError(f"{place.name}: is not a regular file")
+            if status.st_size > MAX_BYTES:
+                raise ToolError(f"{place.name}: is over 1 MiB ({status.st_size} bytes); use grep")
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ToolError(f"{place.name}: there is no such file") from None
     except OSError as error:
         raise ToolError(f"{place.name}: {error.strerror}") from error
-    with open(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise ToolError(f"{place.name}: is not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise ToolError(f"{place.name}: is over 1 MiB ({status.st_size} bytes); use grep")
-        data = file.read(MAX_BYTES + 1)
     if b"\0" in data:
         raise ToolError(f"{place.name}: is a binary file")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         raise ToolError(f"{place.name}: is not UTF-8 text (at byte {error.start})") from error
+
+
+def _open(path: str, flags: int) -> int:
+    # O_NONBLOCK: to open a named pipe must not wait for its other end.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def check_writable(place: Place, text: str) -> None:

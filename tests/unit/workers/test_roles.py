@@ -1,0 +1,148 @@
+"""The three roles as data, and what each may write."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from services.workers.roles.globs import matches
+from services.workers.roles.role import ROLE_NAMES, ROLES_FOLDER, Role, RoleError, load_role
+from services.workers.work import Protected
+
+BASE = frozenset({
+    "app.py", "tests/test_app.py", "pyproject.toml", "docs/index.md", ".github/workflows/ci.yml",
+    "web/package.json", "web/src/App.jsx", "web/src/App.test.jsx", "codeframe.toml",
+})  # fmt: skip
+
+WRITES = {
+    "backend": "app.py new.py docs/index.md tests/test_new.py tests/data/new.json web/src/App.jsx Makefile",
+    "frontend": "web/src/App.jsx web/README.md web/src/New.test.jsx src/ui/A.ts static/x.css index.html "
+    "frontend/x.json templates/a.html",
+    "test": "tests/test_app.py tests/test_new.py tests/conftest.py tests/data/new.json pkg/test_x.py "
+    "web/src/App.test.jsx web/src/__tests__/New.jsx",
+}
+REFUSED = {
+    "backend": "tests/test_app.py web/src/App.test.jsx pyproject.toml requirements.txt web/package.json "
+    ".github/workflows/new.yml codeframe.toml tests/requirements-dev.txt",
+    "frontend": "app.py src/new.py web/serve.py tests/test_new.py web/src/App.test.jsx web/package.json "
+    "web/package-lock.json web/vite.config.js web/tsconfig.json pyproject.toml docs/index.md .github/x.js",
+    "test": "app.py new.py web/src/App.jsx pyproject.toml tests/requirements.txt codeframe.toml pytest.ini "
+    "contest.py latest/x.py",
+}
+
+
+@pytest.mark.parametrize(("role", "path"), [(role, path) for role in WRITES for path in WRITES[role].split()])
+def test_a_role_writes_within_its_scope(role: str, path: str) -> None:
+    assert load_role(role).scope(frozenset(), BASE).refusal(path) is None
+
+
+@pytest.mark.parametrize(
+    ("role", "path"), [(role, path) for role in REFUSED for path in REFUSED[role].split()]
+)
+def test_a_role_is_refused_outside_its_scope(role: str, path: str) -> None:
+    refusal = load_role(role).scope(frozenset(), BASE).refusal(path)
+    assert refusal is not None
+    assert refusal.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("role", "kind", "path"),
+    [
+        ("backend", Protected.TESTS, "tests/test_app.py"),
+        ("backend", Protected.DEPENDENCIES, "pyproject.toml"),
+        ("backend", Protected.CI, ".github/workflows/ci.yml"),
+        ("frontend", Protected.DEPENDENCIES, "web/package-lock.json"),
+        ("frontend", Protected.TESTS, "web/src/App.test.jsx"),
+        ("test", Protected.DEPENDENCIES, "pyproject.toml"),
+        ("test", Protected.CI, "pytest.ini"),
+    ],
+)
+def test_a_task_may_open_what_is_protected(role: str, kind: Protected, path: str) -> None:
+    assert load_role(role).scope(frozenset(), BASE).refusal(path) is not None
+    assert load_role(role).scope(frozenset({kind}), BASE).refusal(path) is None
+
+
+def test_what_a_task_opens_does_not_make_a_frontend_write_python_or_build_files() -> None:
+    scope = load_role("frontend").scope(frozenset(Protected), BASE)
+    assert scope.refusal("tests/test_app.py") is not None
+    assert scope.refusal("web/vite.config.js") is not None
+
+
+def test_a_package_at_the_root_opens_the_whole_tree_to_the_frontend() -> None:
+    scope = load_role("frontend").scope(frozenset(), frozenset({"package.json"}))
+    assert scope.refusal("lib/data.json") is None
+    assert scope.refusal("lib/data.py") is not None
+    assert scope.refusal("package.json") is not None
+
+
+def test_each_role_has_its_prompt_tools_and_verification() -> None:
+    roles = {name: load_role(name) for name in ROLE_NAMES}
+    assert len({role.prompt for role in roles.values()}) == 3
+    only = {name: set(role.tools) - set(roles["backend"].tools) for name, role in roles.items()}
+    assert only == {"backend": set(), "frontend": {"add_component"}, "test": {"outline"}}
+    assert [role.commit_type for role in roles.values()] == ["feat", "feat", "test"]
+    assert [role.new_tests for role in roles.values()] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "fits"),
+    [
+        ("**/tests/**", "tests/a.py", True),
+        ("**/tests/**", "a/b/tests/c/d.py", True),
+        ("**/tests/**", "mytests/a.py", False),
+        ("**/test_*.py", "test_a.py", True),
+        ("**/test_*.py", "contest_a.py", False),
+        ("*.toml", "a/b.toml", False),
+        ("a.b", "axb", False),
+        ("**", "any/thing", True),
+    ],
+)
+def test_globs(glob: str, path: str, fits: bool) -> None:
+    assert matches((glob,), path) is fits
+
+
+def test_no_glob_matches_nothing() -> None:
+    assert not matches((), "")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROLES_FOLDER, tmp_path / "roles"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"run_tests"', '"run_everything"', "tools has 'run_everything'; known are list_files"),
+        (
+            '"tests", "dependencies"',
+            '"secrets"',
+            "protected has 'secrets'; known are dependencies, tests, ci",
+        ),
+        ("new_tests = false", "newtests = false", "newtests: not known"),
+        ("new_tests = false", 'new_tests = "no"', "new_tests must be a bool"),
+        ('allow = ["**"]', "allow = [1]", "allow must be a list of strings"),
+        ('title = "backend engineer"', "", "title must be a str"),
+        ("[scope]", "[scope", "backend/role.toml"),
+    ],
+)
+def test_a_mistake_in_a_role_names_the_file(folder: Path, old: str, new: str, message: str) -> None:
+    file = folder / "backend" / "role.toml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(RoleError) as raised:
+        load_role("backend", folder)
+    assert str(file) in str(raised.value)
+    assert message in str(raised.value)
+
+
+def test_a_role_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(RoleError, match=r"planner/role\.toml: No such file"):
+        load_role("planner")
+
+
+def test_a_role_is_frozen() -> None:
+    role: Role = load_role("backend")
+    with pytest.raises(AttributeError):
+        role.name = "other"  # type: ignore[misc]
