@@ -1,1 +1,1 @@
-"""The lead's RPCs for browsers and programs: HTTP with JSON, SSE, and the old WebSocket frames."""
+"""The gateway: the lead's RPCs as HTTP/JSON, server-sent events and a WebSocket."""

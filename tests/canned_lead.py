@@ -40,6 +40,7 @@ class CannedLead(lead_pb2_grpc.LeadServiceServicer, status_pb2_grpc.StatusServic
     refusals: dict[str, deque[Refusal]] = field(default_factory=dict)
     requests: list[Any] = field(default_factory=list)
     watches: int = 0
+    writing: int = 0
     oldest: int = 0
     chunk: int = 4
     breaks: int = 0
@@ -160,7 +161,9 @@ class CannedLead(lead_pb2_grpc.LeadServiceServicer, status_pb2_grpc.StatusServic
                 if news:
                     seen = news[-1].revision
                     if matching := [event for event in news if _wanted(event, request)]:
+                        self.writing += 1
                         yield status_pb2.WatchEventsResponse(events=matching)
+                        self.writing -= 1
                 if request.run_ids and self._ended(request.run_ids):
                     return
                 await self._news(seen, breaks)
