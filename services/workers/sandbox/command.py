@@ -86,7 +86,8 @@ class CommandResult:
     `exit_code` is the command's own, 128 + n where signal n ended it (137 after a timeout or a bound).
     `output` is stdout and stderr as they came, UTF-8 with replacement; `dropped` bytes were left out of its
     middle, where a line says so. `exceeded` names the bound that ended the command, "memory" or "processes".
-    `bind_denied`: it tried to listen on a TCP port and this mode cannot allow that. `duration` is in seconds.
+    `bind_denied`: it failed, and says that it may not listen on a TCP port, which its mode cannot allow.
+    `duration` is in seconds.
     """
 
     exit_code: int

@@ -2,7 +2,7 @@
 
 Run as a program by the subreaper (`python -I launcher.py NOTES STATUS`), never imported by the worker: the
 library's supervisor has threads. NOTES is a file descriptor to read the policy and the argv from, as JSON;
-STATUS one to write to: `{"exit_code": n, "bind_denied": bool}` once the command ran.
+STATUS one to write to: `{"exit_code": n}` once the command ran.
 """
 
 import json
@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import Any
 
-from sandlock import ExitReason, PolicyContext, Sandbox, SyscallEvent
+from sandlock import ExitReason, Sandbox
 
 
 def main() -> None:
@@ -20,21 +20,10 @@ def main() -> None:
     os.set_inheritable(status, False)
     with open(notes, encoding="utf-8") as file:
         order: dict[str, Any] = json.load(file)
-    network: bool = order["network"]
-    denied: list[int] = []
-
-    def decide(event: SyscallEvent, _context: PolicyContext) -> bool:
-        """Whether to deny. Events without a host are of sockets that reach no network."""
-        if network or event.host is None:
-            return False
-        if event.syscall == "bind" and not denied:
-            denied.append(event.port)
-        return True
-
-    result = Sandbox(**order["policy"], policy_fn=decide).popen(order["argv"]).wait()
+    result = Sandbox(**order["policy"]).popen(order["argv"]).wait()
     ended_by = result.signal if result.signal and result.signal > 0 else signal.SIGKILL
     exit_code = result.exit_code if result.reason is ExitReason.EXITED else 128 + ended_by
-    os.write(status, json.dumps({"exit_code": exit_code, "bind_denied": bool(denied)}).encode())
+    os.write(status, json.dumps({"exit_code": exit_code}).encode())
 
 
 if __name__ == "__main__":

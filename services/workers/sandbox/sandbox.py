@@ -89,10 +89,7 @@ class Sandbox:
             case Mode.SANDLOCK:
                 policy = landlock.policy(command, view_of(command, self.hidden), tmp)
                 order["argv"] = [sys.executable, "-I", str(LAUNCHER), "{notes}", "{status}"]
-                order |= {
-                    "env": {},
-                    "notes": {"policy": policy, "argv": command.argv, "network": command.network},
-                }
+                order |= {"env": {}, "notes": {"policy": policy, "argv": command.argv}}
             case Mode.NONE:
                 order |= {"argv": command.argv, "cwd": str(command.cwd), "env": variables(command, tmp)}
         return order
@@ -102,37 +99,38 @@ class Sandbox:
         try:
             report = json.loads(header)
             head, tail = kept[: report["head"]], kept[report["head"] :]
-            exit_code, bind_denied = self._ended(report)
+            exit_code = self._exit_code(report)
         except (ValueError, KeyError, TypeError) as problem:
             raise SandboxError(f"the subreaper said: {answer[-2000:].decode(errors='replace')}") from problem
-        ended_by = report["ended_by"]
-        if exit_code is None and not ended_by:
-            said = (head + tail)[-2000:].decode(errors="replace").strip()
-            if self.mode is not Mode.BUBBLEWRAP or not said.startswith("bwrap: execvp"):
-                raise SandboxError(f"{self.mode} could not run the command: {said or 'it said nothing'}")
-            exit_code = 127
-        dropped = report["dropped"]
+        ended_by, dropped = report["ended_by"], report["dropped"]
         mark = b"\n[... %d bytes left out ...]\n" % dropped if dropped else b""
+        output = (head + mark + tail).decode(errors="replace")
+        if exit_code is None and not ended_by:
+            if self.mode is not Mode.BUBBLEWRAP or "bwrap: execvp" not in output:
+                said = output[-2000:].strip() or "it said nothing"
+                raise SandboxError(f"{self.mode} could not run the command: {said}")
+            exit_code = 127
         return CommandResult(
             exit_code=137 if ended_by or exit_code is None else exit_code,
-            output=(head + mark + tail).decode(errors="replace"),
+            output=output,
             dropped=dropped,
             duration=report["duration"],
             mode=self.mode,
             timed_out=ended_by == "timeout",
             exceeded=ended_by if ended_by in ("memory", "processes") else "",
-            bind_denied=bind_denied,
+            bind_denied=self.mode is Mode.SANDLOCK and exit_code != 0 and landlock.bind_denied(output),
         )
 
-    def _ended(self, report: dict[str, Any]) -> tuple[int | None, bool]:
+    def _exit_code(self, report: dict[str, Any]) -> int | None:
+        """The command's exit code; None where it did not come to one."""
         match self.mode:
             case Mode.BUBBLEWRAP:
-                return bubblewrap.ended(report["status"]), False
+                return bubblewrap.ended(report["status"])
             case Mode.SANDLOCK:
-                code, bind_denied = landlock.ended(report["status"])
+                return landlock.ended(report["status"])
             case Mode.NONE:
-                code, bind_denied = report["exit_code"], False
-        return (128 - code if code is not None and code < 0 else code), bind_denied
+                code: int | None = report["exit_code"]
+                return 128 - code if code is not None and code < 0 else code
 
     async def _probe(self) -> str:
         """Why this sandbox does not work here; "" where it does."""

