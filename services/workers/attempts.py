@@ -202,20 +202,17 @@ class Attempts:
         elif attempt := self._known.get(attempt_id):
             self._strip(attempt)
 
-    async def drain(self, seconds: float, hastened: asyncio.Event) -> None:
-        """Take no new attempts, wait so long for those that run, or until hastened, then interrupt them.
+    async def drain(self, hastened: asyncio.Event) -> None:
+        """Take no new attempts; wait for those that run, and once hastened, interrupt them.
 
         Returns once every attempt has ended.
         """
         self.draining = True
-        try:
-            async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-                waits = [group.create_task(event.wait()) for event in (self._idle, hastened)]
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                for wait in waits:
-                    wait.cancel()
-        except TimeoutError:
-            pass
+        async with asyncio.TaskGroup() as group:
+            waits = [group.create_task(event.wait()) for event in (self._idle, hastened)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
         for attempt in self._running.values():
             attempt.halt.ask(Outcome.INTERRUPTED, "the worker was stopping")
         await self._idle.wait()

@@ -160,7 +160,7 @@ async def serve(
         async with open_channel(server.address) as channel:
             yield Worker(attempts, work, clock, worker_pb2_grpc.WorkerServiceStub(channel), server.address)
         work.go.set()
-        await attempts.drain(10, asyncio.Event())
+        await attempts.drain(asyncio.Event())
         await server.grpc.stop(None)
 
 
@@ -426,7 +426,7 @@ async def test_a_drain_takes_nothing_new_and_interrupts_what_is_left(worker: Wor
     await worker.work.started.get()
     async with asyncio.TaskGroup() as group:
         hastened = asyncio.Event()
-        drain = group.create_task(worker.attempts.drain(60, hastened))
+        drain = group.create_task(worker.attempts.drain(hastened))
         await asyncio.sleep(0)  # it draws breath once
         assert worker.attempts.draining
         assert await refusal(worker.execute("two")) == "UNAVAILABLE DRAINING"
@@ -439,7 +439,7 @@ async def test_a_drain_lets_what_ends_in_time_end(worker: Worker) -> None:
     call = worker.execute()
     await worker.work.started.get()
     async with asyncio.TaskGroup() as group:
-        drain = group.create_task(worker.attempts.drain(60, asyncio.Event()))
+        drain = group.create_task(worker.attempts.drain(asyncio.Event()))
         worker.work.go.set()
         await drain
     assert (await call).result.outcome == evidence_pb2.OUTCOME_SUCCEEDED
