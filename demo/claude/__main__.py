@@ -1,11 +1,13 @@
 """`python -m demo.claude`: the scripted Claude as a server on the loopback."""
 
 import argparse
+import asyncio
 import logging
 import os
 import secrets
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import time
@@ -46,7 +48,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
         "--ready-file", type=Path, metavar="PATH", help="write the base URL here once it serves"
     )
     parser.add_argument(
-        "--data",
+        "--data-dir",
         type=Path,
         metavar="DIR",
         help="keep the bill in this folder (default: in one that goes with the process)",
@@ -64,21 +66,32 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
         metavar="FACTOR",
         help="multiply the waits of slow steps; 0 is none (default: %(default)s)",
     )
+    parser.add_argument(
+        "--exit-with-parent", action="store_true", help="stop when standard input, a pipe, is closed"
+    )
     return parser.parse_args(given)
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it serves."""
+    """A server that says when it serves, and stops with its parent where it is to."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], exit_with_parent: bool) -> None:
         super().__init__(config)
         self._ready = ready
+        self._exit_with_parent = exit_with_parent
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
+        if self._exit_with_parent:
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._heed_parent)
         if self.started:
             self._ready()
+
+    def _heed_parent(self) -> None:
+        if not os.read(sys.stdin.fileno(), 1024):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self.should_exit = True
 
 
 class _ServingError(Exception):
@@ -105,6 +118,13 @@ def _data_folder(named: Path | None, stack: ExitStack) -> Path:
     except OSError as error:
         raise _ServingError(f"cannot keep a bill there: {error}") from None
     return named
+
+
+def _check(ready_file: Path | None, exit_with_parent: bool) -> None:
+    if ready_file is not None and not ready_file.parent.is_dir():
+        raise _ServingError(f"--ready-file: there is no folder {ready_file.parent}")
+    if exit_with_parent and not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        raise _ServingError("--exit-with-parent: standard input is no pipe")
 
 
 def _write(path: Path, text: str) -> None:
@@ -138,8 +158,9 @@ def main(given: Sequence[str]) -> int:
     models = tuple(options.model or DEFAULT_MODELS)
     with ExitStack() as stack:
         try:
+            _check(options.ready_file, options.exit_with_parent)
             scripts = load_scripts(options.script or [DEFAULT_SCRIPTS])
-            bill = stack.enter_context(closing(Bill(_data_folder(options.data, stack), _now)))
+            bill = stack.enter_context(closing(Bill(_data_folder(options.data_dir, stack), _now)))
             listener = stack.enter_context(closing(_listen(options.port)))
         except (ScriptError, BillError, _ServingError) as error:
             print(f"scripted Claude: {error}", file=sys.stderr)
@@ -156,7 +177,7 @@ def main(given: Sequence[str]) -> int:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
         )
-        _Server(config, ready).run(sockets=[listener])
+        _Server(config, ready, options.exit_with_parent).run(sockets=[listener])
     return 0
 
 

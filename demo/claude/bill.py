@@ -30,10 +30,13 @@ class Bill:
     def __init__(self, folder: Path, now: Callable[[], datetime]) -> None:
         """Open the bill in `folder`.
 
-        Raises BillError where another process keeps it.
+        Raises BillError where another process keeps it, or none can.
         """
         self._now = now
-        self._file = open(folder / "bill.jsonl", "a+b", buffering=0)  # noqa: SIM115
+        try:
+            self._file = open(folder / "bill.jsonl", "a+b", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise BillError(f"{folder}: no bill can be kept here: {error.strerror}") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -23,6 +23,7 @@ steps:
   - {when: {turn: 1}, say: One.}
   - {when: {turn: 2}, say: Two., pace: 60}
 """
+DEVNULL = subprocess.DEVNULL
 Start = Callable[..., tuple["subprocess.Popen[str]", str]]
 
 
@@ -38,11 +39,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     script.write_text(SCRIPT)
     running: list[subprocess.Popen[str]] = []
 
-    def start(*more: str, ready: bool = True) -> tuple["subprocess.Popen[str]", str]:
+    def start(*more: str, ready: bool = True, stdin: int = DEVNULL) -> tuple["subprocess.Popen[str]", str]:
         """Start it, and wait for its address where it is to be ready."""
         process = subprocess.Popen(
             [sys.executable, "-m", "demo.claude", "--script", str(script), *more],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         running.append(process)
         assert process.stdout is not None
@@ -82,8 +83,17 @@ def test_it_says_where_it_serves_and_stops_when_told(
     assert list(temporary.iterdir()) == []
 
 
+def test_it_stops_with_its_parent(start: Start) -> None:
+    process, url = start("--exit-with-parent", stdin=subprocess.PIPE)
+    assert url
+    assert process.stdin is not None
+    process.stdin.close()
+    process.stdin = None
+    assert process.wait(timeout=10) == 0
+
+
 def test_a_kill_loses_no_line_of_the_bill(start: Start, http: httpx2.Client, tmp_path: Path) -> None:
-    data = ["--data", str(tmp_path / "data")]
+    data = ["--data-dir", str(tmp_path / "data")]
     process, url = start(*data)
     http.post(f"{url}/v1/messages", json=asked(1))
     with http.stream("POST", f"{url}/v1/messages", json=asked(2)) as answer:
@@ -109,7 +119,9 @@ def test_a_kill_loses_no_line_of_the_bill(start: Start, http: httpx2.Client, tmp
         (["--script", "no-such.yaml"], "no-such.yaml"),
         (["--port", "TAKEN"], "cannot serve on 127.0.0.1:"),
         (["--port", "70000"], "cannot serve on 127.0.0.1:70000"),
-        (["--data", "FILE"], "cannot keep a bill there"),
+        (["--data-dir", "FILE"], "cannot keep a bill there"),
+        (["--ready-file", "no-such/ready"], "there is no folder no-such"),
+        (["--exit-with-parent"], "standard input is no pipe"),
     ],
 )
 def test_what_keeps_it_from_serving_is_one_line(
