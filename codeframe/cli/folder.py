@@ -1,0 +1,97 @@
+"""The data folder of an `up`: who holds it, and where its servers answer."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A running `up`: its process, and the addresses of its servers by name."""
+
+    pid: int
+    lead: str
+    gateway: str
+    servers: dict[str, str] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+def default_folder() -> Path:
+    """`$XDG_STATE_HOME/codeframe`, by default `~/.local/state/codeframe`."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "codeframe"
+
+
+class FolderHeld(Exception):
+    """Another `up` has the folder."""
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold a data folder; the kernel frees it with this process. Raises FolderHeld."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderHeld(f"another `codeframe up` holds {folder}") from None
+        try:
+            yield
+        finally:
+            (folder / "up.json").unlink(missing_ok=True)
+
+
+def running(folder: Path) -> Up | None:
+    """The `up` that holds a folder and is ready; None where there is none."""
+    try:
+        with holding_briefly(folder):
+            return None
+    except FolderHeld:
+        pass
+    except OSError:
+        return None
+    try:
+        return Up(**json.loads((folder / "up.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@contextmanager
+def holding_briefly(folder: Path) -> Iterator[None]:
+    """Find out whether a folder is held, without holding it for long. Raises FolderHeld."""
+    with (folder / "up.lock").open("r") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderHeld(str(folder)) from None
+        yield
+
+
+def tell(folder: Path, up: Up) -> None:
+    """Write where the servers answer: whole or not at all."""
+    write_whole(folder / "up.json", json.dumps(asdict(up), indent=1))
+
+
+def known_ports(folder: Path) -> dict[str, int]:
+    """The ports that the servers of this folder had before."""
+    try:
+        ports = json.loads((folder / "ports.json").read_text())
+        return {str(name): int(port) for name, port in ports.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def remember_ports(folder: Path, ports: dict[str, int]) -> None:
+    """Keep the ports for the next start: attempts are bound to addresses."""
+    write_whole(folder / "ports.json", json.dumps(ports))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file by temp and rename."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text)
+    scratch.replace(path)
