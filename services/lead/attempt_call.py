@@ -6,6 +6,7 @@ our ErrorInfo is the worker's word; any other says nothing, and is asked again (
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +16,8 @@ import grpc.aio
 import structlog
 
 from codeframe.errors import CodeframeError, from_rpc_error
-from codeframe.v1 import evidence_pb2, worker_pb2
-from services.lead.artifacts import ArtifactStore
+from codeframe.v1 import evidence_pb2, state_pb2, worker_pb2
+from services.lead.artifacts import ArtifactDiffers, ArtifactStore
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrator, attempt_branch
 from services.lead.machine.events import ArtifactHeld, Noticed
@@ -24,7 +25,7 @@ from services.lead.machine.happenings import Ended, NotStarted
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.state import Attempt, AttemptKind
 from services.lead.public import notice, outcome_from_proto
-from services.runtime.git import GitError
+from services.runtime.git import CommitNotFound
 
 log = structlog.get_logger()
 
@@ -33,6 +34,12 @@ MESSAGE_LIMIT = 16_000
 
 NOT_STARTED = frozenset({"NO_FREE_SLOT", "DRAINING", "UNKNOWN_ROLE", "NO_MODEL_KEY", "NO_SANDBOX"})
 """Reasons that say the attempt did not start: it may be bound elsewhere."""
+
+HOPELESS = frozenset({"ATTEMPT_ID_REUSED", "INVALID_REQUEST"})
+"""Reasons for which asking again is no use."""
+
+TRIES = 10
+"""Answers of a kind that should not be, before the attempt has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +52,17 @@ class Patience:
     longest_pause: float = 2.0
     stall: float = 900.0
 
+    def pause(self, failures: int) -> float:
+        """Before asking again after so many failures in a row."""
+        return min(self.shortest_pause * 2.0 ** min(failures, 20), self.longest_pause)
+
 
 class Lost(Exception):
     """The attempt died with its worker."""
+
+
+class Unusable(Exception):
+    """What the worker answers cannot be right."""
 
 
 class AttemptCall:
@@ -75,36 +90,42 @@ class AttemptCall:
         self._journal_notices = journal_notices
         self._patience = patience
         self._journaled = attempt.last_sequence
-        self._heard = asyncio.get_running_loop().time()
-        self._progress = asyncio.Condition()
         self._taken = attempt.started
+        self._heard = self._now()
+        self._progress = asyncio.Condition()
 
     async def follow(self) -> Ended | NotStarted:
         """Await the attempt's end, with every notice journaled and every artifact held.
 
         A refusal to start is NotStarted; a worker that is gone, or was started anew, is LOST.
+        Raises GitError while its repository cannot be reached, ArtifactError while an artifact
+        cannot be stored: ask again.
         """
-        lost = ""
-        result: evidence_pb2.TaskResult | NotStarted | None = None
+        lost: str | None = None
+        unusable: str | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch())
-                result = await self._execute()
-                if isinstance(result, evidence_pb2.TaskResult):
-                    await self._read_up_to(result.last_sequence)
+                answer = await self._execute()
+                if isinstance(answer, evidence_pb2.TaskResult):
+                    await self._read_up_to(answer.last_sequence)
                 watching.cancel()
-            if isinstance(result, evidence_pb2.TaskResult):
-                return await self._ended(result)
+            return answer if isinstance(answer, NotStarted) else await self._accept(answer)
         except* Lost as losses:
-            lost = str(losses.exceptions[0])
-        return result if isinstance(result, NotStarted) else await self._lost(lost)
+            lost = _first(losses)
+        except* Unusable as faults:
+            unusable = _first(faults)
+        if lost is not None:
+            return await self._lost(lost)
+        return await self._give_up(unusable or "")
 
     async def _execute(self) -> evidence_pb2.TaskResult | NotStarted:
         call: Any = self._fleet.channel(self._attempt.binding.address).unary_unary(
             EXECUTE, response_deserializer=worker_pb2.ExecuteTaskResponse.FromString
         )
-        failures = 0
+        failures, odd = 0, 0
         while True:
+            asked = self._now()
             try:
                 response: worker_pb2.ExecuteTaskResponse = await call(
                     self._attempt.request, timeout=self._patience.deadline
@@ -112,45 +133,47 @@ class AttemptCall:
                 return response.result
             except grpc.aio.AioRpcError as caught:
                 error = from_rpc_error(caught)
-            if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and not error.reason:
                 failures = 0
                 continue
             reason = error.reason.removeprefix("ERROR_REASON_")
             if reason in NOT_STARTED and not self._taken:
                 return NotStarted(self._attempt.id, f"{reason}: {error.message}", datetime.now(UTC))
-            if reason == "WORKER_RESTARTED":
-                raise Lost(error.message)
-            if reason in ("ATTEMPT_ID_REUSED", "INVALID_REQUEST"):
-                return evidence_pb2.TaskResult(
-                    attempt_id=self._attempt.id, outcome=evidence_pb2.OUTCOME_INTERNAL, message=str(error)
-                )
-            await self._pause(error, failures)
+            odd += bool(reason)
+            if reason in HOPELESS or odd == TRIES:
+                raise Unusable(f"the worker refuses the attempt: {reason}: {error}")
+            await self._again(error, asked, failures)
             failures += 1
 
-    async def _pause(self, error: CodeframeError, failures: int) -> None:
-        """Wait before asking again. Raises Lost after the silence, once one more try has failed."""
-        now = asyncio.get_running_loop().time()
+    async def _again(self, error: CodeframeError, asked: float, failures: int) -> None:
+        """Wait before a call that failed is made again.
+
+        Raises Lost where its worker was started anew, or was silent for so long before it was
+        `asked` that this was the one more try.
+        """
+        if error.reason == "ERROR_REASON_WORKER_RESTARTED":
+            raise Lost(error.message)
         if error.reason:
-            self._heard = now
-        elif now - self._heard > self._patience.silence and failures:
+            self._heard = self._now()
+        elif asked - self._heard > self._patience.silence:
             address, silence = self._attempt.binding.address, self._patience.silence
             raise Lost(f"{address} was silent for {silence:g} s: {error.message}")
-        patience = self._patience
-        await asyncio.sleep(min(patience.shortest_pause * 2 ** min(failures, 20), patience.longest_pause))
+        await asyncio.sleep(self._patience.pause(failures))
 
     async def _watch(self) -> None:
         """Journal the attempt's notices, from the last one journaled, for as long as it is followed."""
         failures = 0
         while True:
+            asked = self._now()
             try:
                 await self._watch_once()
                 failures = 0
                 await asyncio.sleep(self._patience.shortest_pause)
             except grpc.aio.AioRpcError as caught:
                 error = from_rpc_error(caught)
-                if error.reason == "ERROR_REASON_WORKER_RESTARTED":
-                    raise Lost(error.message) from None
-                await self._pause(error, failures)
+                if error.reason == "ERROR_REASON_ATTEMPT_RELEASED":
+                    raise Lost(f"its notices are gone: {error.message}") from None
+                await self._again(error, asked, failures)
                 failures += 1
 
     async def _watch_once(self) -> None:
@@ -161,7 +184,7 @@ class AttemptCall:
         call = self._fleet.stub(binding.address).WatchAttempt(request)
         try:
             async for response in call:
-                self._heard = asyncio.get_running_loop().time()
+                self._heard = self._now()
                 await self._take(response)
         finally:
             call.cancel()
@@ -175,12 +198,18 @@ class AttemptCall:
             async with self._progress:
                 self._journaled = new[-1].sequence
                 self._progress.notify_all()
-        if response.idle.ToTimedelta().total_seconds() > self._patience.stall:
-            log.warning("an attempt's loop stalled", idle=response.idle.seconds)
+        idle = response.idle.ToTimedelta().total_seconds()
+        if idle > self._patience.stall:
+            log.warning("an attempt's loop stalled", idle=idle)
             await self.cancel(worker_pb2.CANCEL_REASON_STALLED)
 
     def _notice(self, told: worker_pb2.Notice) -> Noticed:
-        kind = told.WhichOneof("payload") or ""
+        kind = told.WhichOneof("payload")
+        if not kind:
+            raise Unusable(f"notice {told.sequence} is of a kind that this lead does not know")
+        state = told.task_status_changed.status
+        if kind == "task_status_changed" and state != state_pb2.TASK_STATE_IN_PROGRESS:
+            raise Unusable(f"notice {told.sequence} tells a state that is the lead's to tell")
         return notice(kind, getattr(told, kind), self._attempt.id, told.sequence, told.notice_time)
 
     async def _read_up_to(self, sequence: int) -> None:
@@ -202,30 +231,20 @@ class AttemptCall:
                 )
                 return
             except grpc.aio.AioRpcError as caught:
-                error = from_rpc_error(caught)
-                if error.reason == "ERROR_REASON_WORKER_RESTARTED":
+                if from_rpc_error(caught).reason == "ERROR_REASON_WORKER_RESTARTED":
                     return
-                await asyncio.sleep(
-                    min(self._patience.shortest_pause * 2 ** min(failures, 20), self._patience.longest_pause)
-                )
-                failures += 1
+            await asyncio.sleep(self._patience.pause(failures))
+            failures += 1
 
-    async def release(self) -> None:
-        """Tell the worker that everything is held here; asked until it answers, or silence."""
-        request = worker_pb2.ReleaseAttemptRequest(attempt_id=self._attempt.id)
-        for failures in range(5):
-            try:
-                await self._fleet.stub(self._attempt.binding.address).ReleaseAttempt(request, timeout=5)
-                return
-            except grpc.aio.AioRpcError as error:
-                log.debug("not released yet", attempt=self._attempt.id, problem=error.code().name)
-                await asyncio.sleep(self._patience.shortest_pause * 2**failures)
-
-    async def _ended(self, result: evidence_pb2.TaskResult) -> Ended:
+    async def _accept(self, result: evidence_pb2.TaskResult) -> Ended:
+        """The end that a result tells, once all that it speaks of is held here."""
         held = [await self._copy(artifact) for artifact in result.artifacts]
         tree = ""
         if result.commit:
-            tree = await self._integrator.tree_of(result.commit, result.branch)
+            try:
+                tree = await self._integrator.tree_of(result.commit, result.branch)
+            except CommitNotFound as error:
+                raise Unusable(f"the commit that the worker told was not pushed: {error}") from None
         return Ended(
             attempt_id=self._attempt.id,
             outcome=outcome_from_proto(result.outcome),
@@ -243,20 +262,26 @@ class AttemptCall:
         )
 
     async def _copy(self, artifact: evidence_pb2.Artifact) -> ArtifactHeld:
-        """Copy an artifact, asking again until its bytes are whole. Raises Lost where it is gone."""
+        """Copy an artifact, asking again until its bytes are whole. Raises Lost, Unusable."""
         held = ArtifactHeld(
             artifact.name, artifact.media_type, artifact.size, artifact.sha256, artifact.truncated
         )
-        failures = 0
+        failures, differed = 0, 0
         while True:
+            asked = self._now()
             try:
                 await self._artifacts.write(self._run_id, self._attempt.id, held, self._read(artifact.name))
                 return held
+            except ArtifactDiffers as error:
+                differed += 1
+                if differed == TRIES:
+                    raise Unusable(str(error)) from None
+                await asyncio.sleep(self._patience.pause(differed))
             except grpc.aio.AioRpcError as caught:
-                error = from_rpc_error(caught)
-                if error.reason:
-                    raise Lost(f"{artifact.name} cannot be read: {error.message}") from None
-                await self._pause(error, failures)
+                error_told = from_rpc_error(caught)
+                if error_told.code is not grpc.StatusCode.UNAVAILABLE and error_told.reason:
+                    raise Lost(f"{artifact.name} cannot be read: {error_told.message}") from None
+                await self._again(error_told, asked, failures)
                 failures += 1
 
     async def _read(self, name: str) -> AsyncIterator[bytes]:
@@ -266,20 +291,32 @@ class AttemptCall:
         )
         try:
             async for response in call:
-                self._heard = asyncio.get_running_loop().time()
+                self._heard = self._now()
                 yield response.data
         finally:
             call.cancel()
 
     async def _lost(self, message: str) -> Ended:
-        """LOST goes on from the tip that its worker pushed, where there is one."""
+        """LOST goes on from the tip that its worker pushed, where there is one. Raises GitError."""
         attempt = self._attempt
         commit = ""
         if attempt.kind is AttemptKind.TASK:
-            try:
-                commit = await self._integrator.tip(
-                    attempt_branch(self._run_id, attempt.task_id, attempt.number)
-                )
-            except GitError as error:
-                log.warning("the tip of a lost attempt cannot be read", error=str(error))
+            branch = attempt_branch(self._run_id, attempt.task_id, attempt.number)
+            commit = await self._integrator.tip(branch)
         return Ended(attempt.id, Outcome.LOST, message, datetime.now(UTC), commit=commit, base=attempt.base)
+
+    async def _give_up(self, message: str) -> Ended:
+        """INTERNAL, with the attempt cancelled at its worker where that answers in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience.silence):
+                await self.cancel(worker_pb2.CANCEL_REASON_CANCELLED)
+        return Ended(self._attempt.id, Outcome.INTERNAL, message[:MESSAGE_LIMIT], datetime.now(UTC))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> str:
+    """The text of the first exception of a group."""
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else str(found)

@@ -1,11 +1,10 @@
 """LeadAgent conducts one run: it keeps the wanted commands going, and journals what they find."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -15,8 +14,9 @@ from services.lead.artifacts import ArtifactStore
 from services.lead.attempt_call import AttemptCall, Patience
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrator, Waiting, attempt_branch, candidate_branch
-from services.lead.journal import HeadMoved, Journal, Record, Row, RowKind
+from services.lead.journal import HeadMoved, Journal, Record, Row, RowKind, StoreFailed
 from services.lead.machine.decide import decide
+from services.lead.machine.events import Noticed
 from services.lead.machine.fold import fold
 from services.lead.machine.happenings import (
     Bound,
@@ -26,16 +26,16 @@ from services.lead.machine.happenings import (
     Happening,
     HeadPushed,
     Notices,
+    NotStarted,
     RolesServed,
     Stacked,
 )
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Attempt, Run
+from services.lead.machine.state import Attempt, Integrating, Run
 from services.lead.machine.wanted import (
     CancelAttempt,
     Command,
     Follow,
-    Placement,
     PushHead,
     StackCandidate,
     WakeAt,
@@ -43,11 +43,12 @@ from services.lead.machine.wanted import (
     placements,
 )
 from services.lead.requests import Requests
+from services.runtime.git import GitError
 
 log = structlog.get_logger()
 
-INBOX = 1000
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+Child = asyncio.Task[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +64,36 @@ class Stage:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
+class ConductorEnded(Exception):
+    """What was told to a conductor is not journaled: it ended, or failed, before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A happening in the inbox; `journaled` is resolved once its events are in the journal."""
+    """A happening that waits; `journaled` is resolved once what follows from it is in the journal."""
 
     happening: Happening
-    journaled: asyncio.Future[None]
+    journaled: asyncio.Future[bool]
+
+
+async def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a command ended, and what is to be cleared up once that is journaled."""
+
+    happening: Happening
+    clear_up: Callable[[], Awaitable[None]] = _nothing
 
 
 class LeadAgent:
     """Conducts one run from its stored state to its end.
 
-    Decisions are the machine's; everything here is awaited. Raises Fenced where another lead
-    owns the run now: its calls are dropped, nothing is cancelled at the workers.
+    Decisions are the machine's; everything here is awaited. What happens meanwhile gathers, and
+    is appended together: one append is under way at a time. Who tells something waits until it
+    is journaled, so no more gathers than there are tellers.
     """
 
     def __init__(self, run: Run, head: int, term: int, stage: Stage) -> None:
@@ -84,54 +102,78 @@ class LeadAgent:
         self._term = term
         self._stage = stage
         self._integrator = stage.integrator_of(run.facts.repository)
-        self._inbox: asyncio.Queue[Told] = asyncio.Queue(INBOX)
-        self._under_way: dict[Command, asyncio.Task[None]] = {}
-        self._done: set[Command] = set()
+        self._told: list[Told] = []
+        self._news = asyncio.Event()
+        self._ended = False
+        self._under_way: dict[Hashable, Child] = {}
+        self._concluding: set[Child] = set()
 
     async def conduct(self) -> None:
-        """Conduct the run until it has ended."""
-        for attempt in self.run.open_attempts:
-            self._stage.fleet.hold(attempt.id, attempt.binding.address)
+        """Conduct the run until it has ended.
+
+        Raises Fenced where another lead owns the run now: calls are dropped, nothing is cancelled
+        at the workers; and so it is when this is cancelled.
+        """
         with structlog.contextvars.bound_contextvars(run=self.run.facts.run_id):
+            for attempt in self.run.open_attempts:
+                self._stage.fleet.hold(attempt.id, attempt.role, attempt.binding.address)
             async with asyncio.TaskGroup() as children:
-                watching = children.create_task(self._watch_fleet())
-                await self._keep_going(children)
-                while not self.run.core.phase.final:
-                    await self._decide(await self._gather())
+                try:
+                    watching = children.create_task(self._watch_fleet())
                     await self._keep_going(children)
-                for child in (watching, *self._under_way.values()):
-                    child.cancel()
-            await self._clean_up()
+                    while not self.run.core.phase.final:
+                        await self._news.wait()
+                        await self._take_in()
+                        await self._keep_going(children)
+                    watching.cancel()
+                finally:
+                    self._ended = True
+                    self._answer(self._told, False)
+            log.info("the run has ended", state=self.run.core.phase.value)
+            await self._integrator.delete_candidates(self.run.facts.run_id)
 
     async def end_now(self, asked: EndAsked) -> None:
         """End a run that cannot be conducted: what is open is taken to be lost."""
+        open_attempts = self.run.open_attempts
         lost = [
-            Ended(attempt.id, Outcome.LOST, asked.ending.message, asked.time)
-            for attempt in self.run.open_attempts
+            Ended(attempt.id, Outcome.LOST, asked.ending.message, asked.time) for attempt in open_attempts
         ]
         await self._append([asked, *lost])
+        for attempt in open_attempts:
+            self._stage.fleet.release(attempt.id, attempt.binding.address)
 
     async def tell(self, happening: Happening) -> None:
-        """Hand in what happened; returns once what follows from it is in the journal."""
+        """Hand in what happened; returns once what follows from it is in the journal.
+
+        Raises ConductorEnded.
+        """
+        if self._ended:
+            raise ConductorEnded(f"run {self.run.facts.run_id} is not conducted any more")
         told = Told(happening, asyncio.get_running_loop().create_future())
-        await self._inbox.put(told)
-        await told.journaled
+        self._told.append(told)
+        self._news.set()
+        if not await told.journaled:
+            raise ConductorEnded(f"run {self.run.facts.run_id} was not conducted on")
 
-    async def _gather(self) -> list[Told]:
-        gathered = [await self._inbox.get()]
-        with suppress(asyncio.QueueEmpty):
-            while True:
-                gathered.append(self._inbox.get_nowait())
-        return gathered
+    async def _take_in(self) -> None:
+        """Journal what follows from all that gathered."""
+        self._news.clear()
+        told, self._told = self._told, []
+        journaled = False
+        try:
+            await self._append([each.happening for each in told])
+            journaled = True
+        finally:
+            self._answer(told, journaled)
 
-    async def _decide(self, gathered: Sequence[Told]) -> None:
-        await self._append([told.happening for told in gathered])
-        for told in gathered:
-            if not told.journaled.done():
-                told.journaled.set_result(None)
+    def _answer(self, told: Sequence[Told], journaled: bool) -> None:
+        for each in told:
+            if not each.journaled.done():
+                each.journaled.set_result(journaled)
 
     async def _append(self, happenings: Sequence[Happening]) -> None:
         """Decide and journal, once more each time that another writer was quicker."""
+        failures = 0
         while True:
             run, written, rows = self.run, list[Record](), dict[tuple[RowKind, str], Row]()
             for happening in happenings:
@@ -148,6 +190,10 @@ class LeadAgent:
                 )
             except HeadMoved as moved:
                 self._catch_up(moved)
+            except StoreFailed as error:
+                log.error("the journal cannot be written; trying again", problem=str(error))
+                await asyncio.sleep(_pause(failures))
+                failures += 1
             else:
                 self.run, self._head = run, appended.last
                 return
@@ -161,82 +207,111 @@ class LeadAgent:
         self.run, self._head = run, moved.since[-1].revision
 
     async def _keep_going(self, children: asyncio.TaskGroup) -> None:
-        """Place what wants a worker; start commands that are wanted, stop those that are not."""
+        """Stop what is not wanted any more, bind what wants a worker, start what is wanted."""
+        self._stop_unwanted()
         await self._place()
-        wanted = commands(self.run)
-        for command in self._under_way.keys() - wanted:
-            child = self._under_way.pop(command)
-            if command not in self._done:
+        self._stop_unwanted()
+        for key, command in self._wanted().items():
+            if key not in self._under_way:
+                self._under_way[key] = children.create_task(self._perform(key, command))
+
+    def _wanted(self) -> dict[Hashable, Command]:
+        return {_key(command): command for command in commands(self.run)}
+
+    def _stop_unwanted(self) -> None:
+        for key in self._under_way.keys() - self._wanted().keys():
+            child = self._under_way.pop(key)
+            if child not in self._concluding:
                 child.cancel()
-            self._done.discard(command)
-        for command in wanted - self._under_way.keys():
-            self._under_way[command] = children.create_task(self._perform(command))
 
     async def _place(self) -> None:
-        """Bind placements to workers with a free slot; journaled before anything is sent."""
+        """Bind what wants a worker to one with a free slot; journaled before anything is sent."""
+        while bound := await self._reserve():
+            try:
+                await self._append(bound)
+            finally:
+                for each in bound:
+                    attempt = self.run.attempts.get(each.placement.attempt_id)
+                    if not attempt or not attempt.open or attempt.binding != each.binding:
+                        self._stage.fleet.release(each.placement.attempt_id, each.binding.address)
+
+    async def _reserve(self) -> list[Bound]:
+        """Placements that got a worker, with their requests."""
         bound: list[Bound] = []
         for wanted in placements(self.run):
             binding = self._stage.fleet.reserve(wanted.attempt_id, wanted.role)
-            if binding:
+            if not binding:
+                continue
+            try:
                 request = await self._stage.requests.build(self.run, wanted, binding)
-                bound.append(Bound(wanted, binding, request, self._stage.clock()))
-        if bound:
-            await self._append(bound)
-            for each in bound:
-                if each.placement.attempt_id not in self.run.attempts:
-                    self._release(each.placement, each.binding.address)
-            await self._place()
-
-    def _release(self, placement: Placement, address: str) -> None:
-        self._stage.fleet.release(placement.attempt_id, address)
+            except BaseException:
+                for attempt_id, address in [
+                    (wanted.attempt_id, binding.address),
+                    *((each.placement.attempt_id, each.binding.address) for each in bound),
+                ]:
+                    self._stage.fleet.release(attempt_id, address)
+                raise
+            bound.append(Bound(wanted, binding, request, self._stage.clock()))
+        return bound
 
     async def _watch_fleet(self) -> None:
-        """What workers serve, and every change that may free a slot."""
-        version = -1
-        while True:
-            version = await self._stage.fleet.changed(version)
-            await self.tell(RolesServed(self._stage.fleet.roles, self._stage.clock()))
+        """Tell which roles are served, each time that there may be others, or a free slot."""
+        version = 0
+        with suppress(ConductorEnded):
+            while True:
+                version = await self._stage.fleet.changed(version)
+                await self.tell(RolesServed(self._stage.fleet.roles, self._stage.clock()))
 
-    async def _perform(self, command: Command) -> None:
-        """Perform a command until it is wanted no more. A failure is said, and tried again after a pause."""
+    async def _perform(self, key: Hashable, command: Command) -> None:
+        """Perform a command, and tell what it found, until it is wanted no more.
+
+        A failure is said once, and the command is tried again after a pause. Where the command is
+        wanted no more this is cancelled, unless it has found something: then it clears up behind itself.
+        """
+        this = asyncio.current_task()
+        assert this is not None
         failures = 0
-        while command in self._under_way:
+        while True:
             try:
-                await self._once(command)
-                pause = SHORTEST_PAUSE  # where it is wanted still, what it found was late
+                found = await self._act(command)
+                self._concluding.add(this)
+                if found:
+                    await self.tell(found.happening)
+                    await found.clear_up()
                 failures = 0
+            except ConductorEnded:
+                return
             except Exception as error:
-                pause = min(SHORTEST_PAUSE * 2**failures, LONGEST_PAUSE)
+                trouble = None if isinstance(error, GitError) else error
+                if not failures:
+                    log.warning("trying again", what=type(command).__name__, why=str(error), exc_info=trouble)
                 failures += 1
-                name = type(command).__name__
-                log.warning("will be tried again", command=name, error=str(error), exc_info=error)
-            if command in self._under_way:
-                await asyncio.sleep(pause)
+            finally:
+                self._concluding.discard(this)
+            if self._under_way.get(key) is not this:
+                return
+            await asyncio.sleep(_pause(failures))
 
-    async def _once(self, command: Command) -> None:
-        action: Coroutine[Any, Any, None]
+    async def _act(self, command: Command) -> Found | None:
+        """Do a command, however long it takes; what it found, where there is something to tell."""
         match command:
             case Follow():
-                action = self._follow(self.run.attempts[command.attempt_id])
+                return await self._follow(self.run.attempts[command.attempt_id])
             case CancelAttempt():
-                action = self._call(self.run.attempts[command.attempt_id]).cancel(
-                    worker_pb2.CANCEL_REASON_CANCELLED
-                )
+                call = self._call(self.run.attempts[command.attempt_id])
+                await call.cancel(worker_pb2.CANCEL_REASON_CANCELLED)
+                return None  # its Follow tells how it ended
             case StackCandidate():
-                action = self._stack(command)
+                return Found(await self._stack(command))
             case PushHead():
-                action = self._push(command)
+                return await self._push(command.integrating)
             case WakeAt():
-                action = self._wake(command)
-        await action
-
-    async def _conclude(self, command: Command, happening: Happening) -> None:
-        """Tell how a command ended. It is not stopped for being wanted no more: it may clear up first."""
-        self._done.add(command)
-        await self.tell(happening)
+                delay = (command.time - self._stage.clock()).total_seconds()
+                await asyncio.sleep(max(0.0, delay))
+                return Found(ClockRead(max(self._stage.clock(), command.time)))
 
     def _call(self, attempt: Attempt) -> AttemptCall:
-        async def journal_notices(notices: tuple[Any, ...]) -> None:
+        async def journal_notices(notices: tuple[Noticed, ...]) -> None:
             await self.tell(Notices(attempt.id, notices, self._stage.clock()))
 
         return AttemptCall(
@@ -249,64 +324,55 @@ class LeadAgent:
             self._stage.patience,
         )
 
-    async def _follow(self, attempt: Attempt) -> None:
+    async def _follow(self, attempt: Attempt) -> Found:
+        fleet, address = self._stage.fleet, attempt.binding.address
         with structlog.contextvars.bound_contextvars(task=attempt.task_id, attempt=attempt.id):
-            call = self._call(attempt)
-            happening = await call.follow()
-            refused = not hasattr(happening, "outcome")
-            log.info(
-                "an attempt was refused" if refused else "an attempt ended", told=happening.message[:200]
-            )
-            await self.tell(happening)
-            self._stage.fleet.release(attempt.id, attempt.binding.address, refused=refused)
-            if not refused:
-                await call.release()
+            told = await self._call(attempt).follow()
+            # The slot is freed before this is told: the next placement sees it, or spares who refused.
+            if isinstance(told, NotStarted):
+                log.info("an attempt was refused", worker=address, why=told.message)
+                fleet.release(attempt.id, address, refused=True)
+                return Found(told)
+            log.info("an attempt has ended", outcome=told.outcome.value, message=told.message[:200])
+            fleet.release(attempt.id, address)
+            return Found(told, lambda: fleet.let_go(attempt.id, address))
 
-    async def _stack(self, command: StackCandidate) -> None:
+    async def _stack(self, command: StackCandidate) -> Stacked:
         run_id = self.run.facts.run_id
         waiting = [
-            Waiting(
-                task_id,
-                own,
-                attempt_branch(run_id, task_id, self.run.attempts[own.attempt_id].number),
-                self.run.tasks[task_id].spec.title,
-            )
+            Waiting(task_id, own, self._branch(task_id, own.attempt_id), self.run.tasks[task_id].spec.title)
             for task_id, own in command.commits
         ]
         stack = await self._integrator.stack(run_id, command.number, command.onto, waiting)
-        await self.tell(
-            Stacked(
-                command.number,
-                command.onto,
-                stack.commit,
-                stack.tree,
-                stack.tasks,
-                stack.conflicts,
-                self._stage.clock(),
-            )
+        return Stacked(
+            command.number,
+            command.onto,
+            stack.commit,
+            stack.tree,
+            stack.tasks,
+            stack.conflicts,
+            self._stage.clock(),
         )
 
-    async def _push(self, command: PushHead) -> None:
-        integrating = command.integrating
+    async def _push(self, integrating: Integrating) -> Found:
         run_id = self.run.facts.run_id
-        merged = [
-            attempt_branch(run_id, task.id, self.run.attempts[task.own.attempt_id].number)
-            for task in (self.run.tasks[task_id] for task_id in integrating.tasks)
-            if task.own
-        ]
-        candidate = candidate_branch(run_id, self.run.core.candidates)
+        tasks = (self.run.tasks[task_id] for task_id in integrating.tasks)
+        merged = [self._branch(task.id, task.own.attempt_id) for task in tasks if task.own]
+        merged.append(candidate_branch(run_id, self.run.core.candidates))
         moved = await self._integrator.move_head(run_id, integrating.start, integrating.to)
-        await self._conclude(command, HeadPushed(moved, self._stage.clock()))
-        if moved:
-            await self._integrator.delete([*merged, candidate])
+        pushed = HeadPushed(moved, self._stage.clock())
+        return Found(pushed, lambda: self._integrator.delete(merged)) if moved else Found(pushed)
 
-    async def _wake(self, command: WakeAt) -> None:
-        delay = (command.time - self._stage.clock()).total_seconds()
-        await asyncio.sleep(max(0.0, delay))
-        await self.tell(ClockRead(max(self._stage.clock(), command.time)))
+    def _branch(self, task_id: str, attempt_id: str) -> str:
+        return attempt_branch(self.run.facts.run_id, task_id, self.run.attempts[attempt_id].number)
 
-    async def _clean_up(self) -> None:
-        """Candidates that came to nothing leave no branch behind."""
-        run_id = self.run.facts.run_id
-        left = [candidate_branch(run_id, number) for number in range(1, self.run.core.candidates + 1)]
-        await self._integrator.delete(left)
+
+def _key(command: Command) -> Hashable:
+    """What makes two commands the same: a stacking goes on though more commits have come to wait."""
+    if isinstance(command, StackCandidate):
+        return (StackCandidate, command.number, command.onto)
+    return command
+
+
+def _pause(failures: int) -> float:
+    return min(SHORTEST_PAUSE * 2.0 ** min(failures, 20), LONGEST_PAUSE)

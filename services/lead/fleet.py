@@ -1,65 +1,29 @@
-"""The workers of this lead: seen or not, their free slots, and the fleet events that tell it."""
+"""The workers of this lead: looked at, their free slots handed out, what they keep too long released."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import grpc.aio
 import structlog
 
-from codeframe.v1 import events_pb2, lead_pb2, state_pb2, worker_pb2, worker_pb2_grpc
-from services.lead.journal import FLEET, Filter, HeadMoved, Journal, Record
+from codeframe.v1 import lead_pb2, worker_pb2, worker_pb2_grpc
+from services.lead.journal import Journal, StoreFailed
 from services.lead.machine.state import Binding
-from services.lead.public import timestamp
+from services.lead.peer import NOT_ASKED, Peer
+from services.lead.roster import Roster
 from services.runtime.channel import open_channel
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 2.0
-DESCRIBE_TIMEOUT = 5.0
-RETIRED_AFTER = timedelta(seconds=60)
-SHORTEST_REFUSAL, LONGEST_REFUSAL = 1.0, 30.0
 
-State: TypeAlias = state_pb2.AgentState.ValueType
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often each worker is looked at, and how long it may take to answer; in seconds."""
 
-
-@dataclass(slots=True)
-class Peer:
-    """A worker's address, and what is known of who answers there."""
-
-    address: str
-    channel: grpc.aio.Channel
-    stub: worker_pb2_grpc.WorkerServiceStub
-    described: worker_pb2.DescribeWorkerResponse | None = None
-    seen: datetime | None = None
-    problem: str = "not asked yet"
-    held: set[str] = field(default_factory=set)
-    refusals: int = 0
-    refused_until: float = 0.0
-
-    @property
-    def reachable(self) -> bool:
-        """Whether it answered when it was last asked."""
-        return self.described is not None and not self.problem
-
-    def free(self, now: float) -> int:
-        """Slots that neither it nor this lead knows to be taken."""
-        if not self.described or self.problem or self.described.draining or now < self.refused_until:
-            return 0
-        return self.described.slots - len(self.held | set(self.described.in_flight))
-
-    def state(self, now: datetime) -> State:
-        """The state of its agents."""
-        if not self.described or (self.seen and now - self.seen > RETIRED_AFTER):
-            return state_pb2.AGENT_STATE_RETIRED
-        if self.problem:
-            return state_pb2.AGENT_STATE_UNREACHABLE
-        if self.described.draining:
-            return state_pb2.AGENT_STATE_DRAINING
-        busy = bool(self.held or self.described.in_flight)
-        return state_pb2.AGENT_STATE_WORKING if busy else state_pb2.AGENT_STATE_IDLE
+    every: float = 2.0
+    answer: float = 5.0
 
 
 class Fleet:
@@ -74,22 +38,23 @@ class Fleet:
         addresses: Sequence[str],
         journal: Journal,
         *,
+        rounds: Rounds | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._journal = journal
+        self._roster = Roster(journal)
+        self._rounds = rounds or Rounds()
         self._clock = clock
-        self._peers: dict[str, Peer] = {}
-        self._told: dict[str, State] = {}
-        self._head = 0
-        self._look_now = asyncio.Event()
+        self._listed = {address: Peer(address, open_channel(address)) for address in addresses}
+        self._others: dict[str, Peer] = {}
+        self._look_now = {address: asyncio.Event() for address in addresses}
         self._changed = asyncio.Condition()
         self._version = 0
-        for address in addresses:
-            channel = open_channel(address)
-            self._peers[address] = Peer(address, channel, worker_pb2_grpc.WorkerServiceStub(channel))
+        self._freed = True
+        self._room: dict[str, tuple[tuple[str, ...], int]] = {}
 
     def stub(self, address: str) -> worker_pb2_grpc.WorkerServiceStub:
-        """The calls to a worker; an address that is listed no more is still asked for what it holds."""
+        """The calls to a worker."""
         return self._peer(address).stub
 
     def channel(self, address: str) -> grpc.aio.Channel:
@@ -97,170 +62,162 @@ class Fleet:
         return self._peer(address).channel
 
     def _peer(self, address: str) -> Peer:
-        if address not in self._peers:
-            channel = open_channel(address)
-            self._peers[address] = Peer(address, channel, worker_pb2_grpc.WorkerServiceStub(channel))
-        return self._peers[address]
+        """A worker; one that is listed no more is still asked for what it was given before."""
+        if address in self._listed:
+            return self._listed[address]
+        if address not in self._others:
+            self._others[address] = Peer(address, open_channel(address))
+        return self._others[address]
 
     @property
     def roles(self) -> frozenset[str]:
         """Roles that a worker which answers serves."""
-        return frozenset(
-            role
-            for peer in self._peers.values()
-            if peer.reachable and peer.described
-            for role in peer.described.roles
-        )
+        return frozenset(role for peer in self._listed.values() for role in peer.roles)
 
     def reserve(self, attempt_id: str, role: str) -> Binding | None:
         """Hold a slot of the worker with the most free ones, for an attempt; None where there is none."""
         now = asyncio.get_running_loop().time()
-        able = [
-            peer
-            for peer in self._peers.values()
-            if peer.described and role in peer.described.roles and peer.free(now) > 0
-        ]
+        able = [peer for peer in self._listed.values() if role in peer.roles and peer.free(now) > 0]
         if not able:
             return None
         peer = max(able, key=lambda each: each.free(now))
         assert peer.described is not None
-        peer.held.add(attempt_id)
+        self._hold(peer, attempt_id, role)
         return Binding(peer.described.name, peer.address, peer.described.incarnation)
 
-    def hold(self, attempt_id: str, address: str) -> None:
+    def hold(self, attempt_id: str, role: str, address: str) -> None:
         """Hold the slot of an attempt that was bound before this lead started."""
-        self._peer(address).held.add(attempt_id)
+        self._hold(self._peer(address), attempt_id, role)
+
+    def _hold(self, peer: Peer, attempt_id: str, role: str) -> None:
+        peer.hold(attempt_id, role)
+        self._look(peer.address)
 
     def release(self, attempt_id: str, address: str, *, refused: bool = False) -> None:
-        """Free a slot. A worker that `refused` is asked again after a pause, which doubles up to 30 s."""
+        """Free a slot. A worker that `refused` is asked again after a pause, or once it is full no more."""
         peer = self._peer(address)
-        peer.held.discard(attempt_id)
+        peer.held.pop(attempt_id, None)
+        self._freed = True
         if refused:
-            pause = min(SHORTEST_REFUSAL * 2**peer.refusals, LONGEST_REFUSAL)
-            peer.refusals += 1
-            peer.refused_until = asyncio.get_running_loop().time() + pause
+            peer.refused(asyncio.get_running_loop().time())
         else:
             peer.refusals = 0
-        self._look_now.set()
+        self._look(address)
+
+    def _look(self, address: str) -> None:
+        if address in self._look_now:
+            self._look_now[address].set()
 
     async def changed(self, version: int) -> int:
-        """Wait until something that placing depends on may differ from what it was at `version`."""
+        """Wait until something that placing depends on may differ from what it was at `version`.
+
+        Version 0 was before every worker had been asked once.
+        """
         async with self._changed:
             await self._changed.wait_for(lambda: self._version != version)
             return self._version
 
     def workers(self) -> list[lead_pb2.Worker]:
         """Every worker as the API shows it, by address."""
-        return [self._worker(peer) for _, peer in sorted(self._peers.items())]
-
-    def _worker(self, peer: Peer) -> lead_pb2.Worker:
-        worker = lead_pb2.Worker(address=peer.address, problem=peer.problem)
-        worker.state = peer.state(self._clock()) if peer.described else state_pb2.AGENT_STATE_UNREACHABLE
-        if peer.described:
-            told = peer.described
-            worker.name, worker.slots, worker.in_flight = told.name, told.slots, len(told.in_flight)
-            worker.roles.extend(told.roles)
-            worker.sandbox_mode, worker.model = told.sandbox_mode, told.model
-            worker.version, worker.incarnation = told.version, told.incarnation
-        if peer.seen:
-            worker.seen_time.CopyFrom(timestamp(peer.seen))
-        return worker
+        now = self._clock()
+        return [peer.to_proto(now) for _, peer in sorted(self._listed.items())]
 
     async def keep(self) -> None:
         """Look at the workers, and tell what changed, until cancelled."""
-        await self._recall()
-        while True:
-            self._look_now.clear()
-            async with asyncio.TaskGroup() as group:
-                for peer in list(self._peers.values()):
-                    group.create_task(self._look(peer))
-            await self._tell()
-            async with self._changed:
-                self._version += 1
-                self._changed.notify_all()
-            try:
-                async with asyncio.timeout(LOOK_EVERY):
-                    await self._look_now.wait()
-            except TimeoutError:
-                continue
+        await self._roster.recall(self._clock())
+        async with asyncio.TaskGroup() as group:
+            for peer in self._listed.values():
+                group.create_task(self._keep(peer))
+            if not self._listed:
+                await self._tell()
 
     async def close(self) -> None:
         """Close the channels."""
-        for peer in self._peers.values():
+        for peer in (*self._listed.values(), *self._others.values()):
             await peer.channel.close()
 
-    async def _look(self, peer: Peer) -> None:
+    async def _keep(self, peer: Peer) -> None:
+        look_now = self._look_now[peer.address]
+        while True:
+            look_now.clear()
+            await self._ask(peer)
+            try:
+                await self._tell()
+                await self._release_kept(peer)
+            except StoreFailed as error:
+                log.warning("the journal fails; trying again", problem=str(error))
+            try:
+                async with asyncio.timeout(self._pause(peer)):
+                    await look_now.wait()
+            except TimeoutError:
+                continue
+
+    def _pause(self, peer: Peer) -> float:
+        """Until the next look; or until a worker that refused may be asked again, where that is sooner."""
+        refused_for = peer.refused_until - asyncio.get_running_loop().time()
+        return min(self._rounds.every, refused_for) if refused_for > 0 else self._rounds.every
+
+    async def _ask(self, peer: Peer) -> None:
         try:
-            request = worker_pb2.DescribeWorkerRequest()
-            peer.described = await peer.stub.DescribeWorker(request, timeout=DESCRIBE_TIMEOUT)
+            described = await peer.stub.DescribeWorker(
+                worker_pb2.DescribeWorkerRequest(), timeout=self._rounds.answer
+            )
         except grpc.aio.AioRpcError as error:
             problem = f"{error.code().name}: {error.details() or 'no answer'}"
-            if not peer.problem or (peer.seen is None and peer.problem == "not asked yet"):
+            if peer.problem in ("", NOT_ASKED):
                 log.warning("a worker does not answer; asking on", worker=peer.address, problem=problem)
             peer.problem = problem
             return
         if peer.problem:
-            log.info("a worker answers", worker=peer.address, roles=list(peer.described.roles))
-        peer.problem, peer.seen = "", self._clock()
-
-    async def _recall(self) -> None:
-        """What was told of agents before this lead started: no fact is told twice."""
-        kinds = frozenset({"agent_created", "agent_status_changed", "agent_retired", "agent_resumed"})
-        after, head = 0, (await self._journal.bounds()).head
-        while after < head:
-            page = await self._journal.entries(after, Filter(runs=frozenset({FLEET}), kinds=kinds))
-            for entry in page.entries:
-                self._head = entry.revision
-                self._fold(events_pb2.Event.FromString(entry.record.body))
-            after = page.through
-
-    def _fold(self, event: events_pb2.Event) -> None:
-        match event.WhichOneof("payload"):
-            case "agent_created":
-                self._told[event.agent_created.agent_id] = state_pb2.AGENT_STATE_UNSPECIFIED
-            case "agent_status_changed":
-                self._told[event.agent_status_changed.agent_id] = event.agent_status_changed.status
-            case "agent_retired":
-                self._told[event.agent_retired.agent_id] = state_pb2.AGENT_STATE_RETIRED
-            case "agent_resumed":
-                self._told[event.agent_resumed.agent_id] = state_pb2.AGENT_STATE_UNSPECIFIED
+            log.info("a worker answers", worker=peer.address, name=described.name, roles=[*described.roles])
+        peer.answered(described, self._clock())
 
     async def _tell(self) -> None:
+        """Tell readers of the journal what is new of agents, and those who wait for slots to look again."""
+        peers = self._listed.values()
+        if any(peer.problem == NOT_ASKED for peer in peers):
+            return
         now = self._clock()
-        events: list[events_pb2.Event] = []
-        for peer in self._peers.values():
-            for role in peer.described.roles if peer.described else ():
-                assert peer.described is not None
-                agent = f"{peer.described.name}/{role}"
-                for event in self._news(agent, role, peer.state(now)):
-                    event.run_id = FLEET
-                    event.event_time.CopyFrom(timestamp(now))
-                    events.append(event)
-        if not events:
-            return
-        records = [Record(event.WhichOneof("payload") or "", event.SerializeToString()) for event in events]
-        try:
-            appended = await self._journal.append(FLEET, records, expected_head=self._head, term=None)
-        except HeadMoved as moved:
-            self._head = moved.since[-1].revision
-            for entry in moved.since:
-                self._fold(events_pb2.Event.FromString(entry.record.body))
-            return
-        self._head = appended.last
-        for event in events:
-            self._fold(event)
+        agents = {
+            (peer.described.name, role): peer
+            for peer in peers
+            if peer.described
+            for role in peer.described.roles
+        }
+        seen = {f"{name}/{role}": peer.state(role, now) for (name, role), peer in agents.items()}
+        worked = [f"{name}/{role}" for (name, role), peer in agents.items() if role in peer.worked]
+        for peer in peers:
+            peer.worked.clear()
+        await self._roster.tell(seen, worked, now)
+        await self._wake()
 
-    def _news(self, agent: str, role: str, state: State) -> list[events_pb2.Event]:
-        told = self._told.get(agent)
-        if told == state:
-            return []
-        news: list[events_pb2.Event] = []
-        if told is None:
-            created = events_pb2.AgentCreated(agent_id=agent, agent_type=role)
-            news.append(events_pb2.Event(agent_created=created))
-        elif told == state_pb2.AGENT_STATE_RETIRED:
-            news.append(events_pb2.Event(agent_resumed=events_pb2.AgentResumed(agent_id=agent)))
-        if state == state_pb2.AGENT_STATE_RETIRED:
-            return [*news, events_pb2.Event(agent_retired=events_pb2.AgentRetired(agent_id=agent))]
-        changed = events_pb2.AgentStatusChanged(agent_id=agent, status=state)
-        return [*news, events_pb2.Event(agent_status_changed=changed)]
+    async def _wake(self) -> None:
+        """Wake those who wait for roles or slots, where there may be others than before."""
+        now = asyncio.get_running_loop().time()
+        room = {peer.address: (tuple(peer.roles), peer.free(now)) for peer in self._listed.values()}
+        if self._freed or room != self._room or not self._version:
+            self._freed, self._room = False, room
+            async with self._changed:
+                self._version += 1
+                self._changed.notify_all()
+
+    async def _release_kept(self, peer: Peer) -> None:
+        """Release what a worker keeps though the journal has its end: its lead was killed in between, or
+        took it to be lost."""
+        if not peer.described or peer.problem:
+            return
+        for attempt_id in peer.described.unreleased:
+            if attempt_id in peer.held:
+                continue
+            stored = await self._journal.attempt(attempt_id)
+            if stored and stored.row.final:
+                await self.let_go(attempt_id, peer.address)
+
+    async def let_go(self, attempt_id: str, address: str) -> None:
+        """Tell a worker that everything of an attempt is held here. Where it does not hear it, it is told
+        again once it answers."""
+        try:
+            request = worker_pb2.ReleaseAttemptRequest(attempt_id=attempt_id)
+            await self.stub(address).ReleaseAttempt(request, timeout=self._rounds.answer)
+        except grpc.aio.AioRpcError as error:
+            log.debug("not released yet", attempt=attempt_id, problem=error.code().name)

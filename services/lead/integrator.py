@@ -7,7 +7,7 @@ never by an exit code (DESIGN §7).
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ CONFIGURATION = frozenset(
 
 _CONFIGURATION_LIMIT = 200
 _CONFLICT_LIMIT = 8000
+_CONFLICT_FILES = 10
 _STALE_LOCK_SECONDS = 10.0
 _PUSH_PAUSES = (0.2, 1.0, 2.0, 5.0)
 
@@ -166,6 +167,7 @@ class Integrator:
                     conflicts[each.task_id] = alone
         if tasks:
             branch = candidate_branch(run_id, number)
+            self._clear_stale_lock(branch)
             await self._clone.push(commit, branch, await self._clone.tip(branch))
         tree = await self._clone.tree(commit)
         return Stack(commit, tree, tuple(tasks), conflicts)
@@ -177,10 +179,18 @@ class Integrator:
         if answer.exit_code == 0:
             return text.split("\n", 1)[0].strip(), ""
         if answer.exit_code == 1:
-            names, _, messages = text.partition("\n\n")
-            files = ", ".join(names.splitlines()[1:])
-            return "", f"conflict with what was merged meanwhile, in {files}:\n{messages}"[:_CONFLICT_LIMIT]
+            return "", await self._explained(text)
         raise GitError(f"git merge-tree: {explain(answer)}")
+
+    async def _explained(self, conflict: str) -> str:
+        """What merge-tree said of a conflict, with the lines that conflict, clipped for people."""
+        head, _, messages = conflict.partition("\n\n")
+        tree, *names = head.splitlines()
+        told = [f"conflict with what was merged meanwhile, in {', '.join(names)}:", messages.rstrip()]
+        for name in names[:_CONFLICT_FILES]:
+            answer = await self._clone.ask("cat-file", "blob", f"{tree}:{name}", limit=1 << 20)
+            told += [f"{name}:\n{hunk}" for hunk in _hunks(answer.stdout.decode(errors="replace"))]
+        return "\n\n".join(told)[:_CONFLICT_LIMIT]
 
     async def _record(self, tree: str, onto: str, waiting: Waiting) -> str:
         """The merge commit; the task's own commit where it was made on this very head."""
@@ -205,6 +215,7 @@ class Integrator:
             if tip != start:
                 return False
             try:
+                await self._clone.obtain(to)
                 await self._clone.push(to, branch, start)
             except GitError as error:
                 log.warning("the head could not be moved; trying again", run=run_id, error=str(error))
@@ -225,8 +236,18 @@ class Integrator:
                 if time.time() - lock.stat().st_mtime > _STALE_LOCK_SECONDS:
                     lock.unlink()
                     log.warning("removed a stale lock", lock=str(lock))
-            except FileNotFoundError:
-                continue
+            except OSError:
+                continue  # no lock there, or not ours to remove: the push says what is wrong
+
+    async def delete_candidates(self, run_id: str) -> None:
+        """Delete a run's candidates that are left. What cannot be deleted is said and left."""
+        try:
+            listed = await self._clone.list_remote(f"refs/heads/{candidate_branch(run_id, 0)[:-1]}*")
+        except GitError as error:
+            log.warning("candidates were left behind", run=run_id, error=str(error))
+            return
+        names = (line.partition("\t")[2] for line in listed.splitlines())
+        await self.delete(name.removeprefix("refs/heads/") for name in names)
 
     async def delete(self, branches: Iterable[str]) -> None:
         """Delete branches that are merged. What cannot be deleted is said and left."""
@@ -235,6 +256,19 @@ class Integrator:
                 await self._clone.delete(branch)
             except GitError as error:
                 log.warning("a merged branch was left behind", branch=branch, error=str(error))
+
+
+def _hunks(text: str) -> Iterator[str]:
+    """The parts between conflict markers, with the markers."""
+    hunk: list[str] | None = None
+    for line in text.splitlines():
+        if line.startswith("<<<<<<< "):
+            hunk = []
+        if hunk is not None:
+            hunk.append(line)
+        if hunk and line.startswith(">>>>>>> "):
+            yield "\n".join(hunk)
+            hunk = None
 
 
 class Integrators:

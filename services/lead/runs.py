@@ -3,17 +3,22 @@
 import asyncio
 import traceback
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import structlog
 
 from services.lead import records
-from services.lead.conductor import LeadAgent, Stage
+from services.lead.conductor import ConductorEnded, LeadAgent, Stage
 from services.lead.journal import Fenced, Journal, NewRun, RowKind, RunHead
 from services.lead.machine.draft import Draft
 from services.lead.machine.happenings import EndAsked
 from services.lead.machine.state import Ending, Run, RunFailure, RunFailureReason, RunPhase
+from services.runtime.errors import Aborted
 
 log = structlog.get_logger()
+
+TRIES = 10
+RETRY_AFTER = timedelta(seconds=0.1)
 
 CRASHES = 3
 """A conductor that fails is started again from its stored state; so often, and the run fails."""
@@ -53,11 +58,24 @@ class Runs:
         self._group.create_task(self._conduct(new.run_id, agent))
 
     async def end(self, run_id: str, ending: Ending) -> None:
-        """Ask a run to end; returns once that is journaled. A run that has ended stays as it is."""
+        """Ask a run to end; returns once that is journaled. A run that has ended stays as it is.
+
+        Raises Aborted, CONTENTION, where its conductor fails again and again meanwhile.
+        """
         await self._ready.wait()
-        agent = self._agents.get(run_id)
-        if agent and not agent.run.core.phase.final:
-            await agent.tell(EndAsked(ending, self._stage.clock()))
+        for _ in range(TRIES):
+            head = await self._journal.run(run_id)
+            if not head or head.final:
+                return
+            agent = self._agents.get(run_id)
+            try:
+                if agent:
+                    await agent.tell(EndAsked(ending, self._stage.clock()))
+                    return
+            except ConductorEnded:
+                pass  # it has ended by itself, or is started again
+            await asyncio.sleep(RETRY_AFTER.total_seconds())
+        raise Aborted("CONTENTION", f"run {run_id} is being started again", retry_after=RETRY_AFTER)
 
     async def _conduct(self, run_id: str, agent: LeadAgent | None = None) -> None:
         """Conduct a run to its end, again from its stored state where its conductor failed."""
@@ -86,8 +104,11 @@ class Runs:
         line = traceback.format_exception_only(group)[-1].strip()
         message = f"its conductor failed {CRASHES} times, at last with {line}; the lead's log explains it"
         ending = Ending(RunPhase.FAILED, RunFailure(RunFailureReason.INTERNAL, message), message)
-        agent = await self._recover(run_id)
-        await agent.end_now(EndAsked(ending, self._stage.clock()))
+        try:
+            agent = await self._recover(run_id)
+            await agent.end_now(EndAsked(ending, self._stage.clock()))
+        except Exception:
+            log.exception("a run could not be ended; the next start tries again", run=run_id)
 
     async def _recover(self, run_id: str) -> LeadAgent:
         """A conductor on the state that the journal holds."""
