@@ -64,7 +64,7 @@ class Turns:
             raise JournalClosed("the journal is closed")
         self._appends.append(append)
         self._work.set()
-        return await asyncio.shield(append.answer)
+        return await append.answer
 
     async def read(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Make a call when it is its turn, and return its answer. Cancelling the wait drops the call."""
@@ -98,17 +98,16 @@ class Turns:
                     await self._work.wait()
         finally:
             self._closed = True
-            for answer in [waiting.answer for waiting in (*group, *self._appends)] + [
-                waiting.answer for waiting in self._reads
-            ]:
-                _settle(answer, JournalClosed("the journal was closed before it answered"))
+            waiting: list[Append | _Read] = [*group, *self._appends, *self._reads]
+            for each in waiting:
+                _settle(each.answer, JournalClosed("the journal was closed before it answered"))
 
     async def _serve_read(self, read: _Read) -> None:
         if read.answer.done():
             return
         try:
             answer = await read.ask()
-        except JournalError as error:
+        except Exception as error:
             _settle(read.answer, error)
         except asyncio.CancelledError:
             _settle(read.answer, JournalClosed("the journal was closed before it answered"))
@@ -118,11 +117,10 @@ class Turns:
 
 
 def _settle(waiting: asyncio.Future[Any], answer: object) -> None:
-    """Answer whoever still waits."""
+    """Answer whoever still waits; a wait that was cancelled is done."""
     if waiting.done():
         return
-    if isinstance(answer, JournalError):
+    if isinstance(answer, Exception):
         waiting.set_exception(answer)
-        waiting.exception()  # Looked at here: the awaiter may be gone, and then nobody else would.
     else:
         waiting.set_result(answer)

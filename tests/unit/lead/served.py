@@ -75,8 +75,8 @@ def run_row(run_id: str, project: str = "shop", *, final: bool = False) -> Row:
     return Row(RowKind.RUN, run_id, 0, body, final)
 
 
-def task_row(run_id: str, task: int, progress: int = 0, *, final: bool = False) -> Row:
-    public = lead_pb2.Task(run_id=run_id, task_id=f"t{task}", progress=progress)
+def task_row(run_id: str, task: int, progress: int = 0, *, final: bool = False, title: str = "") -> Row:
+    public = lead_pb2.Task(run_id=run_id, task_id=f"t{task}", title=title, progress=progress)
     body = rows_pb2.TaskRow(public=public, state=b"{}").SerializeToString()
     return Row(RowKind.TASK, f"t{task}", task, body, final)
 

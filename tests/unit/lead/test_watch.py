@@ -10,7 +10,7 @@ import pytest
 
 from codeframe.errors import CodeframeError, from_rpc_error
 from codeframe.v1 import events_pb2, lead_pb2, status_pb2
-from tests.unit.lead.served import all_of, event, private, revisions, served, watching
+from tests.unit.lead.served import all_of, event, private, revisions, served, task_row, watching
 
 SNAPSHOT = status_pb2.SnapshotStart()
 
@@ -87,6 +87,22 @@ async def test_a_snapshot_is_rows_then_a_bookmark_then_what_comes(tmp_path: Path
                 assert not any(message.HasField("bookmark") for message in seen[:-1])
                 await lead.move("b", 0, 10)
                 assert revisions(await until(messages, lead.heads["b"])) == [lead.heads["b"]]
+
+
+async def test_what_happens_while_a_snapshot_is_sent_comes_after_it(tmp_path: Path) -> None:
+    async with served(tmp_path) as lead:
+        await lead.create("a", tasks=100)
+        big = "x" * 60_000  # A hundred of them are more than buffers on the way hold.
+        rows = [task_row("a", n, title=big) for n in range(100)]
+        await lead.tell("a", [private()], rows)
+        async with watching(lead.address, run_ids=["a"]) as messages:
+            async for message in messages:
+                if message.tasks:
+                    break
+            await lead.move("a", 0, 77)
+            seen = await until(messages, 3)
+        assert [message.bookmark.revision for message in seen if message.bookmark.snapshot_end] == [2]
+        assert [each.event.task_status_changed.progress for each in seen[-1].events] == [77]
 
 
 async def test_a_snapshot_has_what_the_filter_leaves(tmp_path: Path) -> None:
