@@ -106,7 +106,8 @@ class StatusServicer:
     ) -> AsyncGenerator[status_pb2.WatchEventsResponse, None]:
         """What stands now, in pages."""
         if not request.task_ids and (not request.run_ids or FLEET in request.run_ids):
-            yield status_pb2.WatchEventsResponse(workers=self._workers())
+            if workers := self._workers():
+                yield status_pb2.WatchEventsResponse(workers=workers)
         async for run in self._runs(request):
             yield status_pb2.WatchEventsResponse(runs=[run])
             after: int | None = None
