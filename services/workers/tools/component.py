@@ -70,7 +70,7 @@ def _with_export(index: Place, component: Place, name: str, content: str, listed
 
 def _exports(text: str, name: str) -> bool:
     declared = rf"\bexport\s+(?:async\s+)?(?:function\*?|class|const|let|var)\s+{re.escape(name)}(?![\w$])"
-    listed = rf"\bexport\s*{{[^}}]{{0,500}}(?<![\w$]){re.escape(name)}\s*[,}}]"
+    listed = rf"\bexport\s*{{[^{{}}]{{0,500}}(?<![\w$]){re.escape(name)}\s*[,}}]"
     return bool(re.search(declared, text) or re.search(listed, text))
 
 

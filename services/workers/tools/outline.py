@@ -19,7 +19,7 @@ SCRIPT_DEFINITION = re.compile(
     r"|(?:const|let|var) \w+ ?= ?(?:async ?)?(?:function\b|\([^)]*\) ?=>|\w+ ?=>)"
     r")"
 )
-MAX_CHARACTERS = 256 * 1024
+MAX_CHARACTERS = 100_000  # what is parsed in a fraction of a second
 
 
 async def _outline(workspace: Workspace, given: Input) -> str:

@@ -1,7 +1,7 @@
 """Tools that change files: create_file, write_file, edit_file, delete_file."""
 
-import difflib
 import os
+import re
 
 from services.workers.desk import Workspace
 from services.workers.tools import text_file
@@ -10,8 +10,9 @@ from services.workers.tools.schema import STRING, Input, described, object_of
 from services.workers.tools.tool import Tool, ToolError, named
 
 PATH = described(STRING, "The file, relative to the workspace's root.")
-MAX_COMPARED_LINES = 2000
-MAX_COMPARED = 80  # characters of a line
+MAX_COMPARED_LINES = 5000
+MAX_MATCHES = 20
+ALIKE = 0.3  # of the words of two lines
 
 
 async def _create_file(workspace: Workspace, given: Input) -> str:
@@ -64,9 +65,10 @@ async def _edit_file(workspace: Workspace, given: Input) -> str:
     if not starts:
         raise ToolError(f"{place.name}: old_text is not in it.{_nearest(text, old)}")
     if len(starts) > 1:
-        lines = ", ".join(str(text.count("\n", 0, start) + 1) for start in starts[:20])
+        lines = ", ".join(str(text.count("\n", 0, start) + 1) for start in starts)
+        times = f"{len(starts)} times" if len(starts) < MAX_MATCHES else f"{MAX_MATCHES} times or more"
         raise ToolError(
-            f"{place.name}: old_text is in it {len(starts)} times, at lines {lines}; "
+            f"{place.name}: old_text is in it {times}, at lines {lines}; "
             "give more of the lines around the one you mean"
         )
     text_file.write(place, text[: starts[0]] + new + text[starts[0] + len(old) :])
@@ -74,25 +76,33 @@ async def _edit_file(workspace: Workspace, given: Input) -> str:
 
 
 def _matches(text: str, old: str) -> list[int]:
-    """Return where `old` starts, overlaps included, at most 1000 times."""
+    """Return where `old` starts, overlaps included, the first few times."""
     found: list[int] = []
     start = text.find(old)
-    while start >= 0 and len(found) < 1000:
+    while start >= 0 and len(found) < MAX_MATCHES:
         found.append(start)
         start = text.find(old, start + 1)
     return found
 
 
 def _nearest(text: str, old: str) -> str:
-    """Show the lines that are most like the first line of `old`, with their numbers."""
-    wanted = next((line.strip() for line in old.splitlines() if line.strip()), "")
+    """Show the lines that share most words with the first line of `old`, with their numbers."""
+    wanted = _words(next((line for line in old.splitlines() if line.strip()), ""))
     lines = text.splitlines()[:MAX_COMPARED_LINES]
-    starts = [line.strip()[:MAX_COMPARED] for line in lines]
-    near = difflib.get_close_matches(wanted[:MAX_COMPARED], set(filter(None, starts)), n=3, cutoff=0.5)
-    shown = [f"{n}\t{lines[n - 1][:500]}" for n, start in enumerate(starts, 1) if start in near]
-    if not shown:
+    likeness = ((_likeness(wanted, _words(line)), -number) for number, line in enumerate(lines, 1))
+    nearest = sorted((alike for alike in likeness if alike[0] >= ALIKE), reverse=True)[:3]
+    if not nearest:
         return " No line is like its first; read the file again."
-    return " The nearest lines (number, tab, line), where spaces count:\n" + "\n".join(shown[:10])
+    shown = "\n".join(f"{-number}\t{lines[-number - 1][:500]}" for _, number in nearest)
+    return f" The nearest lines (number, tab, line), where spaces count:\n{shown}"
+
+
+def _words(line: str) -> set[str]:
+    return set(re.findall(r"\w+", line[:500]))
+
+
+def _likeness(one: set[str], other: set[str]) -> float:
+    return len(one & other) / len(one | other) if one and other else 0.0
 
 
 EDIT_FILE = Tool(

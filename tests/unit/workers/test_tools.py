@@ -258,6 +258,19 @@ async def test_overlapping_matches_are_two(tried: Tried) -> None:
     assert "2 times" in await tried.error("edit_file", path="a.txt", old_text="aa", new_text="b")
 
 
+async def test_the_nearest_lines_are_few_and_the_most_alike_first(tried: Tried) -> None:
+    tried.workspace.put("a.py", "".join(f"total_{n} = load(path, {n})\n" for n in range(50)))
+    none = await tried.error("edit_file", path="a.py", old_text="total_7=load(path,7)", new_text="x")
+    assert none.splitlines()[1] == "8\ttotal_7 = load(path, 7)"
+    assert len(none.splitlines()) == 4
+
+
+async def test_a_great_many_matches_are_not_all_counted(tried: Tried) -> None:
+    tried.workspace.put("a.txt", "a" * 1000)
+    many = await tried.error("edit_file", path="a.txt", old_text="aa", new_text="b")
+    assert "20 times or more, at lines 1, 1" in many
+
+
 async def test_an_edit_keeps_windows_line_ends(tried: Tried) -> None:
     path = tried.workspace.put("a.txt", b"one\r\ntwo\r\n")
     await tried.ok("edit_file", path="a.txt", old_text="one\ntwo\n", new_text="three\nfour\n")
