@@ -1,0 +1,20 @@
+"""Running the project's own checks, and judging what they say.
+
+    report = await verify(sandbox, environment, checkout, checks.verification, report=checks.report,
+    timeout=300) judgement = judge(report, checks.baseline, tests_may_go=Protected.TESTS in
+    task.may_change) judgement.outcome        # SUCCEEDED, VERIFICATION_FAILED, NO_TESTS, TIMED_OUT or
+    SETUP_FAILED baseline = baseline_of(report)                                   # of the run's base
+    report = await verify(sandbox, environment, tree, narrowed(command, paths, tree) or command)   #
+    run_tests
+
+A verification is a shell line, run at the root of a checkout. `verify` raises `SandboxError` where it
+cannot be run at all; red tests, a report that is missing and a timeout are what the `TestReport` says.
+`judge` is pure.
+"""
+
+from services.workers.verification.judge import Judgement, baseline_of, judge
+from services.workers.verification.narrow import narrowed
+from services.workers.verification.report import TestCase, TestReport, TestState
+from services.workers.verification.verify import verify
+
+__all__ = ["Judgement", "TestCase", "TestReport", "TestState", "baseline_of", "judge", "narrowed", "verify"]
