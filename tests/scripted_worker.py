@@ -39,9 +39,10 @@ _IDENTITY = ("-c", "user.name=worker", "-c", "user.email=worker@localhost", "-c"
 class Script:
     """What attempts do, shared by the workers of a test.
 
-    A task's attempt writes its `files` (default: one named after the task), waits for its gate where there
-    is one, and pushes. `endings` are what its first attempts end as instead; `stops` are attempts that never
-    end by themselves. A verification runs its command, whose lines `PASS id` and `FAIL id` are its report.
+    A task's attempt writes its `files` (by task, or by task and number such as `a.2`; default: one named after
+    the task), pushes, and waits for its gate where there is one. `endings` are what its first attempts end as
+    instead; those of `verify` are those of verifications. A verification runs its command, whose lines
+    `PASS id` and `FAIL id` are its report.
     """
 
     files: dict[str, Mapping[str, str | None]] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class Script:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def gate(self, *names: str) -> None:
-        """Have these tasks (or attempts, by id) wait until `open`."""
+        """Have the attempts of these tasks (or one, such as `a.1`), or `verify`, wait until `open`."""
         for name in names:
             self.gates[name] = asyncio.Event()
 
@@ -82,11 +83,17 @@ class Script:
             self.ended.append(attempt_id)
             self.changed.notify_all()
 
-    def attempts_of(self, task_id: str) -> list[AttemptRequest]:
-        """The requests of a task that were started."""
-        return [
-            one for one in self.requests if isinstance(one.work, TaskWork) and one.work.task_id == task_id
-        ]
+    def files_of(self, work: TaskWork) -> Mapping[str, str | None]:
+        """What an attempt writes."""
+        for name in (f"{work.task_id}.{work.number}", work.task_id):
+            if name in self.files:
+                return self.files[name]
+        return {f"{work.task_id}.txt": "done\n"}
+
+    def work(self, task_id: str) -> list[TaskWork]:
+        """What attempts of a task were asked to do, as they started."""
+        asked = (one.work for one in self.requests)
+        return [work for work in asked if isinstance(work, TaskWork) and work.task_id == task_id]
 
 
 class ScriptedWork:
@@ -124,7 +131,7 @@ class ScriptedWork:
         usage = ModelUsage("scripted", turns=1, input_tokens=10, output_tokens=5)
         await broadcast(TurnPaid(1, usage, "request-1", timedelta(seconds=1)))
         await self._clone(request.repository, work.start_commit or work.base_commit, checkout)
-        for name, text in self._script.files.get(work.task_id, {f"{work.task_id}.txt": "done\n"}).items():
+        for name, text in self._script.files_of(work).items():
             path = checkout / name
             if text is None:
                 path.unlink()
@@ -138,7 +145,7 @@ class ScriptedWork:
         await _git(
             checkout, "push", "--quiet", "--force", request.repository, f"HEAD:refs/heads/{work.branch}"
         )
-        for name in (work.task_id, request.attempt_id):
+        for name in (work.task_id, f"{work.task_id}.{work.number}"):
             if gate := self._script.gates.get(name):
                 await gate.wait()
         await broadcast(TaskInProgress(Phase.VERIFYING, 80))
@@ -170,9 +177,8 @@ class ScriptedWork:
     async def _verify(
         self, request: AttemptRequest, work: VerifyWork, checkout: Path, broadcast: Broadcast, start: datetime
     ) -> TaskResult:
-        for name in (f"verify {work.commit}", request.attempt_id):
-            if gate := self._script.gates.get(name):
-                await gate.wait()
+        if gate := self._script.gates.get("verify"):
+            await gate.wait()
         if endings := self._script.endings.get("verify"):
             outcome = endings.popleft()
             if outcome is not Outcome.SUCCEEDED:

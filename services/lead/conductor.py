@@ -105,6 +105,7 @@ class LeadAgent:
         self._told: list[Told] = []
         self._news = asyncio.Event()
         self._ended = False
+        self._roles_told = False
         self._under_way: dict[Hashable, Child] = {}
         self._concluding: set[Child] = set()
 
@@ -163,6 +164,7 @@ class LeadAgent:
         try:
             await self._append([each.happening for each in told])
             journaled = True
+            self._roles_told |= any(isinstance(each.happening, RolesServed) for each in told)
         finally:
             self._answer(told, journaled)
 
@@ -225,8 +227,11 @@ class LeadAgent:
                 child.cancel()
 
     async def _place(self) -> None:
-        """Bind what wants a worker to one with a free slot; journaled before anything is sent."""
-        while bound := await self._reserve():
+        """Bind what wants a worker to one with a free slot; journaled before anything is sent.
+
+        Nothing is bound before it is known which roles are served: a run may be told to fail for that.
+        """
+        while self._roles_told and (bound := await self._reserve()):
             try:
                 await self._append(bound)
             finally:

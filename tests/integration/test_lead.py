@@ -1,12 +1,24 @@
 """Plans run to their end by a lead and workers over gRPC, on a real repository."""
 
+import asyncio
+from collections import deque
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import grpc.aio
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
-from codeframe.v1 import state_pb2
-from tests.git_project import branches, bytes_of, files_at
-from tests.integration.lead_stage import House, eventually, make_house, task
+from codeframe.errors import from_rpc_error
+from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2
+from services.lead.journal import FLEET
+from services.workers.outcome import Outcome
+from services.workers.work import Baseline, PreviousAttempt
+from tests.git_project import branches, bytes_of, commit_files, files_at, git
+from tests.integration.lead_stage import House, Lead, eventually, make_house, task
+
+COMPLETED, FAILED = state_pb2.RUN_STATE_COMPLETED, state_pb2.RUN_STATE_FAILED
 
 
 @pytest.fixture
@@ -14,18 +26,370 @@ def house(tmp_path: Path) -> House:
     return make_house(tmp_path)
 
 
+async def states(lead: Lead, run_id: str) -> dict[str, str]:
+    return {
+        name: state_pb2.TaskState.Name(each.state).removeprefix("TASK_STATE_")
+        for name, each in (await lead.tasks(run_id)).items()
+    }
+
+
+async def refused(call: "asyncio.Future[object] | object") -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call  # type: ignore[misc]
+    error = from_rpc_error(caught.value)
+    return f"{error.code.name} {error.reason.removeprefix('ERROR_REASON_')}"
+
+
 async def test_a_plan_of_two_tasks_completes_on_its_branch_alone(house: House) -> None:
+    (house.project / "uncommitted.txt").write_text("mine")
     before = bytes_of(house.project)
     async with house.worker() as worker, house.lead(worker) as lead:
-        run = await lead.create(task("a"), task("b", "a"))
+        run = await lead.create(task("b", "a"), task("a"))
         ended = await lead.ended(run.run_id)
-        assert ended.state == state_pb2.RUN_STATE_COMPLETED, ended.failure
-        assert {name: each.state for name, each in (await lead.tasks(run.run_id)).items()} == {
-            "a": state_pb2.TASK_STATE_COMPLETED,
-            "b": state_pb2.TASK_STATE_COMPLETED,
-        }
-        await eventually(lambda: branches(house.project) == {run.branch: ended.head_commit})
+        assert ended.state == COMPLETED, ended.failure
+        assert await states(lead, run.run_id) == {"a": "COMPLETED", "b": "COMPLETED"}
+        assert (ended.counts.total, ended.counts.completed) == (2, 2)
         assert files_at(house.project, ended.head_commit) == {"a.txt", "b.txt", "codeframe.toml", "verify.sh"}
-        assert worker.attempts.in_flight == ()
-        assert len(house.script.requests) == 3, "the base once, and each task once: its own tree was green"
+        assert [one.attempt_id for one in house.script.requests] == [
+            f"{run.run_id}.verify.1",
+            f"{run.run_id}.a.1",
+            f"{run.run_id}.b.1",
+        ], "the base once, and each task once: its own tree was green"
+        assert ended.usage[0].turns == 2
+        await eventually(lambda: branches(house.project) == {run.branch: ended.head_commit})
+        await eventually(lambda: not worker.attempts.unreleased)
     assert bytes_of(house.project) == before
+
+
+async def test_every_notice_is_journaled_once_and_in_order_before_its_result(house: House) -> None:
+    house.script.notices = 300
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b"))
+        await lead.ended(run.run_id)
+        sequences: dict[str, list[int]] = {}
+        for event in await lead.events(run.run_id):
+            if event.sequence:
+                sequences.setdefault(event.attempt_id, []).append(event.sequence)
+            if event.HasField("attempt_ended"):
+                last = event.attempt_ended.last_sequence
+                assert sequences[event.attempt_id] == list(range(1, last + 1))
+        assert len(sequences[f"{run.run_id}.a.1"]) == 304
+
+
+async def test_the_artifacts_of_an_attempt_are_held_by_the_lead(house: House) -> None:
+    async with house.lead() as lead:
+        pass
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"))
+        await lead.ended(run.run_id)
+        attempt_id = f"{run.run_id}.a.1"
+    async with house.lead() as lead:
+        listed = await lead.stub.ListArtifacts(lead_pb2.ListArtifactsRequest(attempt_id=attempt_id))
+        assert [each.name for each in listed.artifacts] == ["log", "test-report"]
+        call = lead.stub.ReadArtifact(lead_pb2.ReadArtifactRequest(attempt_id=attempt_id, name="log"))
+        assert b"".join([part.data async for part in call]) == b"a log\n" * 100_000
+
+
+async def test_tasks_run_at_the_same_time_up_to_slots_and_concurrency(house: House) -> None:
+    house.script.gate(*"abcdef")
+    limits = lead_pb2.RunLimits(concurrency=3)
+    async with (
+        house.worker("one") as one,
+        house.worker("two") as two,
+        house.lead(one, two) as lead,
+    ):
+        run = await lead.create(*(task(name) for name in "abcdef"), limits=limits)
+        await house.script.until_running(*(f"{run.run_id}.{name}.1" for name in "abc"))
+        assert {len(one.attempts.in_flight), len(two.attempts.in_flight)} == {1, 2}, "spread over the workers"
+        waiting = (await lead.tasks(run.run_id))["d"]
+        assert waiting.waiting_for == state_pb2.WAITING_FOR_SLOT
+        house.script.open(*"abcdef")
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+        assert house.script.busiest <= 4, "three tasks, and a verification"
+
+
+async def test_ready_tasks_start_by_priority_then_plan_order(house: House) -> None:
+    async with house.worker(slots=1) as worker, house.lead(worker) as lead:
+        plan = [task("late", priority=4), task("x"), task("y"), task("first", priority=0)]
+        run = await lead.create(*plan, limits=lead_pb2.RunLimits(concurrency=1))
+        await lead.ended(run.run_id)
+        order = [one.attempt_id.split(".")[1] for one in house.script.requests]
+        assert [name for name in order if name != "verify"] == ["first", "x", "y", "late"]
+
+
+async def test_a_conflict_is_done_again_from_the_head_and_told(house: House) -> None:
+    house.script.files = {"a": {"same.txt": "a's line\n"}, "b.1": {"same.txt": "b's line\n"}}
+    house.script.gate("a", "b.1")
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b"))
+        await house.script.until_running(f"{run.run_id}.a.1", f"{run.run_id}.b.1")
+        house.script.open("a")
+        await lead.until(run.run_id, lambda run: run.counts.completed == 1)
+        house.script.open("b.1")
+        ended = await lead.ended(run.run_id)
+        assert ended.state == COMPLETED
+        first, second = house.script.work("b")
+        assert first.base_commit == run.base_commit
+        assert second.previous
+        assert second.previous.outcome == "conflict"
+        assert "same.txt" in second.previous.message
+        assert "b's line" in second.previous.message
+        assert (await lead.tasks(run.run_id))["b"].retries == 0, "a conflict costs nothing"
+        assert git(house.project, "show", f"{ended.head_commit}:same.txt") == "a's line"
+
+
+async def test_green_alone_and_red_together_is_caught_and_one_is_done_again(house: House) -> None:
+    house.script.files = {
+        "a.1": {"together-1": ""},
+        "b.1": {"together-2": ""},
+        "a.2": {"harmless": ""},
+        "b.2": {"harmless": ""},
+    }
+    house.script.gate("a.1", "b.1")
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b"))
+        await house.script.until_running(f"{run.run_id}.a.1", f"{run.run_id}.b.1")
+        house.script.open("a.1", "b.1")
+        ended = await lead.ended(run.run_id)
+        assert ended.state == COMPLETED, ended.failure
+        (again,) = [work for work in (*house.script.work("a"), *house.script.work("b")) if work.number > 1]
+        assert again.previous
+        assert again.previous.outcome == "integration_failed"
+        assert "together" in again.previous.message
+        heads = [each.head_commit for each in await lead.told(run.run_id, "run_status_changed")]
+        for head in [*heads, ended.head_commit]:
+            files = files_at(house.project, head)
+            assert not {"together-1", "together-2"} <= files, "the head is never redder than the base"
+        assert "harmless" in files_at(house.project, ended.head_commit)
+
+
+async def test_a_failure_is_retried_and_told_why(house: House) -> None:
+    house.script.endings["a"] = deque([Outcome.VERIFICATION_FAILED, Outcome.STUCK])
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"))
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+        told = [work.previous for work in house.script.work("a")]
+        assert told == [
+            None,
+            PreviousAttempt("verification_failed", "as ordered: verification_failed"),
+            PreviousAttempt("stuck", "as ordered: stuck"),
+        ]
+        done = (await lead.tasks(run.run_id))["a"]
+        assert (done.attempts, done.retries) == (3, 2)
+
+
+async def test_a_failed_task_skips_its_dependents_and_no_other(house: House) -> None:
+    house.script.endings["a"] = deque([Outcome.VERIFICATION_FAILED] * 2)
+    limits = lead_pb2.RunLimits(retries=1)
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b", "a"), task("c", "b"), task("d"), limits=limits)
+        ended = await lead.ended(run.run_id)
+        assert (ended.state, ended.failure.reason) == (FAILED, state_pb2.RUN_FAILURE_REASON_TASKS_FAILED)
+        assert await states(lead, run.run_id) == {
+            "a": "FAILED",
+            "b": "SKIPPED",
+            "c": "SKIPPED",
+            "d": "COMPLETED",
+        }
+        assert (await lead.tasks(run.run_id))["a"].reason == evidence_pb2.OUTCOME_VERIFICATION_FAILED
+        assert "a" in ended.failure.message
+        assert not house.script.work("b")
+
+
+async def test_a_cancelled_run_ends_its_attempts_and_nothing_changes_after(house: House) -> None:
+    house.script.gate("b")
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b", "a"), task("c", "b"))
+        await house.script.until_running(f"{run.run_id}.b.1")
+        asked = await lead.stub.CancelRun(lead_pb2.CancelRunRequest(run_id=run.run_id, message="enough"))
+        assert asked.run.state in (state_pb2.RUN_STATE_CANCELLING, state_pb2.RUN_STATE_CANCELLED)
+        ended = await lead.ended(run.run_id)
+        assert ended.state == state_pb2.RUN_STATE_CANCELLED
+        assert await states(lead, run.run_id) == {"a": "COMPLETED", "b": "CANCELLED", "c": "CANCELLED"}
+        assert not worker.attempts.in_flight
+        assert (await lead.attempts(run.run_id))[-1].outcome == evidence_pb2.OUTCOME_CANCELLED
+        again = await lead.stub.CancelRun(lead_pb2.CancelRunRequest(run_id=run.run_id))
+        assert again.run == ended
+        head = (await lead.journal.run(run.run_id)).head
+        await eventually(lambda: not worker.attempts.unreleased)
+        assert (await lead.journal.run(run.run_id)).head == head
+        assert branches(house.project)[run.branch] == ended.head_commit
+
+
+async def test_a_run_that_completed_cannot_be_cancelled(house: House) -> None:
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"))
+        await lead.ended(run.run_id)
+        cancel = lead.stub.CancelRun(lead_pb2.CancelRunRequest(run_id=run.run_id))
+        assert await refused(cancel) == "FAILED_PRECONDITION RUN_ENDED"
+        cancel = lead.stub.CancelRun(lead_pb2.CancelRunRequest(run_id="none"))
+        assert await refused(cancel) == "NOT_FOUND RUN_NOT_FOUND"
+
+
+async def test_a_runs_time_ends_it(house: House) -> None:
+    house.script.gate("a")
+    limits = lead_pb2.RunLimits(run_timeout=Duration(seconds=2))
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), limits=limits)
+        ended = await lead.ended(run.run_id)
+        assert (ended.state, ended.failure.reason) == (FAILED, state_pb2.RUN_FAILURE_REASON_RUN_TIMEOUT)
+        took = ended.end_time.ToDatetime() - ended.create_time.ToDatetime()
+        assert timedelta(seconds=2) <= took < timedelta(seconds=6)
+        assert await states(lead, run.run_id) == {"a": "CANCELLED"}
+        assert not worker.attempts.in_flight
+
+
+async def test_a_role_that_no_worker_serves_is_said_and_waited_for(house: House) -> None:
+    async with house.worker("one", roles=("backend",)) as one, house.worker("two", roles=("test",)) as two:
+        async with house.lead(one) as lead:
+            run = await lead.create(task("a"), task("b", role="test"))
+            told = await lead.until(run.run_id, lambda run: run.counts.completed == 1)
+            assert list(told.unserved_roles) == ["test"]
+            waiting = (await lead.tasks(run.run_id))["b"]
+            assert waiting.waiting_for == state_pb2.WAITING_FOR_WORKER
+            assert waiting.message == "no worker serves the role test"
+        async with house.lead(one, two) as lead:
+            ended = await lead.ended(run.run_id)
+            assert (ended.state, list(ended.unserved_roles)) == (COMPLETED, [])
+
+
+async def test_a_role_that_no_worker_serves_fails_the_run_where_that_was_asked(house: House) -> None:
+    policy = lead_pb2.UNSERVED_ROLE_POLICY_FAIL
+    async with house.worker(roles=("backend",)) as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b", role="test"), unserved_role=policy)
+        ended = await lead.ended(run.run_id)
+        assert (ended.state, ended.failure.reason) == (FAILED, state_pb2.RUN_FAILURE_REASON_NO_WORKER)
+        assert "test" in ended.failure.message
+        served = await lead.create(task("a"), unserved_role=policy, request_id="other")
+        assert (await lead.ended(served.run_id)).state == COMPLETED
+        assert not house.script.work("b")
+
+
+async def test_an_exact_repeat_makes_one_run_and_another_payload_is_refused(house: House) -> None:
+    async with house.worker() as worker, house.lead(worker) as lead:
+        made = await asyncio.gather(*(lead.create(task("a")) for _ in range(8)))
+        assert len({run.run_id for run in made}) == 1
+        assert await refused(lead.create(task("b"))) == "ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED"
+        await lead.ended(made[0].run_id)
+        assert (await lead.create(task("a"))).state == COMPLETED
+        await eventually(lambda: list(branches(house.project)) == [made[0].branch])
+
+
+async def test_what_is_red_at_the_base_counts_against_nobody(tmp_path: Path) -> None:
+    house = make_house(tmp_path, red="")
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"))
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+        of_base, of_task = house.script.requests
+        assert of_base.checks.baseline is None
+        assert of_task.checks.baseline == Baseline(frozenset({"basic"}), frozenset({"red"}))
+
+
+async def test_a_base_that_cannot_be_set_up_ends_the_run(house: House) -> None:
+    house.script.endings["verify"] = deque([Outcome.SETUP_FAILED])
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"))
+        ended = await lead.ended(run.run_id)
+        assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_BASE_UNVERIFIABLE
+        assert "as ordered: setup_failed" in ended.failure.message
+
+
+async def test_a_verification_that_says_nothing_is_sent_again(house: House) -> None:
+    house.script.endings["verify"] = deque([Outcome.INTERNAL, Outcome.INTERRUPTED])
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"))
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+
+
+async def test_each_check_of_the_plan_judges_every_candidate(house: House) -> None:
+    other = 'if [ -e a.txt ]; then echo FAIL "no a"; else echo PASS other; fi'
+    commit_files(house.project, {"other.sh": other + "\n"})
+    house.script.gate("a", "b.1")
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(
+            task("a"), task("b", verification="sh other.sh"), limits=lead_pb2.RunLimits(retries=0)
+        )
+        await house.script.until_running(f"{run.run_id}.a.1", f"{run.run_id}.b.1")
+        house.script.open("b.1")
+        await lead.until(run.run_id, lambda run: run.counts.completed == 1)
+        house.script.open("a")
+        ended = await lead.ended(run.run_id)
+        assert await states(lead, run.run_id) == {"a": "FAILED", "b": "COMPLETED"}
+        failed = (await lead.tasks(run.run_id))["a"]
+        assert failed.reason == evidence_pb2.OUTCOME_INTEGRATION_FAILED
+        assert "no a" in failed.message
+        assert "a.txt" not in files_at(house.project, ended.head_commit)
+
+
+async def test_a_worker_that_drains_is_given_nothing_more(house: House) -> None:
+    async with house.worker("one") as one, house.worker("two") as two:
+        one.attempts.draining = True
+        async with house.lead(one, two) as lead:
+            run = await lead.create(task("a"), task("b"))
+            assert (await lead.ended(run.run_id)).state == COMPLETED
+            assert {each.agent_id for each in await lead.attempts(run.run_id)} == {"two/backend"}
+            listed = (await lead.stub.ListWorkers(lead_pb2.ListWorkersRequest())).workers
+            assert {each.name: each.state for each in listed} == {
+                "one": state_pb2.AGENT_STATE_DRAINING,
+                "two": state_pb2.AGENT_STATE_IDLE,
+            }
+
+
+async def test_a_refused_attempt_is_bound_elsewhere_and_costs_nothing(house: House) -> None:
+    async with (
+        house.worker("one", slots=3) as one,
+        house.worker("two", slots=1) as two,
+        house.lead(one, two) as lead,
+    ):
+        one.attempts.capability = replace(one.attempts.capability, model_problem="ANTHROPIC_API_KEY is not set")
+        run = await lead.create(task("a"))
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+        last = (await lead.attempts(run.run_id))[-1]
+        assert (last.agent_id, last.number) == ("two/backend", 1)
+        messages = [each.message for each in await lead.told(run.run_id, "task_status_changed")]
+        assert "NO_MODEL_KEY: ANTHROPIC_API_KEY is not set" in messages
+
+
+async def test_the_fleet_tells_each_fact_once_over_restarts_of_the_lead(house: House) -> None:
+    async with house.worker("one", roles=("backend", "test")) as worker:
+        for _ in range(3):
+            async with house.lead(worker) as lead:
+                await lead.fleet.changed(0)
+        async with house.lead(worker) as lead:
+            run = await lead.create(task("a"))
+            await lead.ended(run.run_id)
+
+            async def idle_again() -> bool:
+                told = await lead.told(FLEET, "agent_status_changed")
+                return bool(told[-1].status == state_pb2.AGENT_STATE_IDLE) and len(told) > 3
+
+            while not await idle_again():
+                await lead.journal.changed((await lead.journal.bounds()).head)
+            created = await lead.told(FLEET, "agent_created")
+            assert [(each.agent_id, each.agent_type) for each in created] == [
+                ("one/backend", "backend"),
+                ("one/test", "test"),
+            ]
+            told = await lead.told(FLEET, "agent_status_changed")
+            of_tests = [each.status for each in told if each.agent_id == "one/test"]
+            assert of_tests == [state_pb2.AGENT_STATE_IDLE]
+            of_backend = [each.status for each in told if each.agent_id == "one/backend"]
+            idle, working = state_pb2.AGENT_STATE_IDLE, state_pb2.AGENT_STATE_WORKING
+            assert of_backend == [idle, working] * (len(of_backend) // 2) + [idle]
+            in_run = await lead.told(run.run_id, "agent_status_changed")
+            assert [(each.agent_id, each.current_task_id) for each in in_run] == [("one/backend", "a")]
+
+
+async def test_a_worker_that_went_while_the_lead_was_down_is_told_unreachable(house: House) -> None:
+    async with house.worker("one", roles=("backend",)) as worker, house.lead(worker) as lead:
+        await lead.fleet.changed(0)
+    async with house.lead(worker) as lead:
+        await lead.fleet.changed(0)
+        told = await lead.told(FLEET, "agent_status_changed")
+        assert [each.status for each in told] == [
+            state_pb2.AGENT_STATE_IDLE,
+            state_pb2.AGENT_STATE_UNREACHABLE,
+        ]
+        (listed,) = lead.fleet.workers()
+        assert listed.state == state_pb2.AGENT_STATE_UNREACHABLE
+        assert "UNAVAILABLE" in listed.problem

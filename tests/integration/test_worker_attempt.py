@@ -1,0 +1,395 @@
+"""Attempts from request to result: real git, real sandbox, real tests; only the model is a script."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+
+from codeframe.v1 import evidence_pb2, state_pb2
+from services.workers.model.conversation import Conversation
+from tests.git_project import bytes_of, commit_files, files_at, git
+from tests.worker_stage import (
+    Step,
+    Worker,
+    descendants,
+    last_told,
+    make_python,
+    overwrite,
+    prompt,
+    python_project,
+    serving,
+    task_request,
+    verify_request,
+    write,
+)
+
+FILES = {
+    "shop/__init__.py": "",
+    "shop/prices.py": "def total(prices):\n    return sum(prices)\n",
+    "tests/test_prices.py": (
+        "from shop.prices import total\n\n\ndef test_total():\n    assert total([1, 2]) == 3\n"
+    ),
+}
+KNOWN = "tests/test_prices.py::test_total"
+RIGHT = "def mean(prices):\n    return sum(prices) / len(prices)\n"
+WRONG = "def mean(prices):\n    return sum(prices)\n"
+TEST = "from shop.mean import mean\n\n\ndef test_mean():\n    assert mean([1, 3]) == 2\n"
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("python") / "venv"
+    make_python(folder)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, python: Path) -> Path:
+    python_project(tmp_path / "project", python, FILES)
+    return tmp_path / "project"
+
+
+@pytest.fixture
+async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
+    async with serving(tmp_path / "data") as worker:
+        yield worker
+        before = set((tmp_path / "data/attempts").iterdir())
+    assert not before, "a workspace was left behind"
+    assert not descendants(), "a process was left behind"
+
+
+def head(project: Path) -> str:
+    return git(project, "rev-parse", "HEAD")
+
+
+def outcome(result: evidence_pb2.TaskResult) -> str:
+    return evidence_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_")
+
+
+async def do(worker: Worker, project: Path, *steps: Step, **asked: object) -> evidence_pb2.TaskResult:
+    worker.model.scripts["sum"] = steps
+    return await worker.result(task_request(project, head(project), passing=[KNOWN], **asked))  # type: ignore[arg-type]
+
+
+async def test_a_task_is_done_verified_and_proven(worker: Worker, project: Path) -> None:
+    before = bytes_of(project)
+    result = await do(worker, project, [write("shop/mean.py", RIGHT), write("tests/test_mean.py", TEST)])
+    assert outcome(result) == "SUCCEEDED", result.message
+    assert bytes_of(project) == before
+
+    assert git(project, "rev-parse", "codeframe/run/attempts/run.sum.1") == result.commit
+    assert git(project, "rev-parse", f"{result.commit}^") == result.base_commit == head(project)
+    assert (
+        result.commit_subject
+        == git(project, "log", "-1", "--format=%s", result.commit)
+        == "feat(sum): The sum"
+    )
+    trailers = git(project, "log", "-1", "--format=%(trailers:unfold)", result.commit)
+    assert trailers.split("\n") == [
+        "Codeframe-Run: run",
+        "Codeframe-Task: sum",
+        "Codeframe-Attempt: run.sum.1",
+    ]
+    assert files_at(project, result.commit) == {".gitignore", *FILES, "shop/mean.py", "tests/test_mean.py"}
+    assert [(file.path, file.operation) for file in result.files] == [
+        ("shop/mean.py", evidence_pb2.FILE_OPERATION_CREATED),
+        ("tests/test_mean.py", evidence_pb2.FILE_OPERATION_CREATED),
+    ]
+    (verification,) = result.verifications
+    assert (verification.green, verification.passed, verification.commit) == (True, 2, result.commit)
+    assert verification.sandbox_mode == result.sandbox_mode != ""
+    assert [(usage.model, usage.turns, usage.input_tokens) for usage in result.usage] == [
+        ("claude-scripted", 2, 200)
+    ]
+    assert result.corrections == 0
+
+
+async def test_evidence_is_kept_as_artifacts(worker: Worker, project: Path) -> None:
+    result = await do(worker, project, [write("shop/mean.py", RIGHT), write("tests/test_mean.py", TEST)])
+    kept = {artifact.name: artifact for artifact in result.artifacts}
+    assert sorted(kept) == ["diff", "log", "test-report", "transcript"]
+    texts = {name: await worker.artifact("run.sum.1", name) for name in kept}
+    for name, artifact in kept.items():
+        assert artifact.sha256 == hashlib.sha256(texts[name].encode()).hexdigest()
+        assert (artifact.size, artifact.truncated) == (len(texts[name].encode()), False)
+    assert "+    return sum(prices) / len(prices)" in texts["diff"]
+    report = json_format.Parse(texts["test-report"], evidence_pb2.TestReport())
+    assert [(test.id, test.state) for test in report.tests] == [
+        ("tests/test_mean.py::test_mean", evidence_pb2.TEST_STATE_PASSED),
+        (KNOWN, evidence_pb2.TEST_STATE_PASSED),
+    ]
+    assert report.commit == result.commit
+    assert "2 passed" in texts["log"]
+    kinds = [json.loads(line)["kind"] for line in texts["transcript"].splitlines()]
+    assert kinds == ["start", "user", "reply", "user", "reply", "verdict"]
+
+
+async def test_every_step_is_told_in_order(worker: Worker, project: Path) -> None:
+    result = await do(worker, project, [write("shop/mean.py", RIGHT)])
+    notices = await worker.notices("run.sum.1")
+    assert [notice.sequence for notice in notices] == list(range(1, result.last_sequence + 1))
+    states = [n.task_status_changed for n in notices if n.HasField("task_status_changed")]
+    assert [(state.phase, state.progress) for state in states] == [
+        (state_pb2.TASK_PHASE_SETUP, 10),
+        (state_pb2.TASK_PHASE_WORKING, 10),
+        (state_pb2.TASK_PHASE_VERIFYING, 80),
+    ]
+    assert {state.status for state in states} == {state_pb2.TASK_STATE_IN_PROGRESS}
+    assert {(state.task_id, state.agent_id) for state in states} == {("sum", "w1/backend")}
+    (tests,) = [n.test_result for n in notices if n.HasField("test_result")]
+    assert (tests.passed, tests.green, tests.task_id) == (1, True, "sum")
+    assert len([n for n in notices if n.HasField("usage_recorded")]) == 2
+
+
+async def test_what_the_tests_find_is_corrected(worker: Worker, project: Path) -> None:
+    told: list[str] = []
+
+    async def correct(conversation: Conversation) -> object:
+        told.append(last_told(conversation))
+        return [overwrite("shop/mean.py", RIGHT)]
+
+    first = [write("shop/mean.py", WRONG), write("tests/test_mean.py", TEST)]
+    result = await do(worker, project, first, [], correct)
+    assert outcome(result) == "SUCCEEDED", result.message
+    assert [one.green for one in result.verifications] == [False, True]
+    assert result.verifications[0].red_tests == ["tests/test_mean.py::test_mean"]
+    assert (result.verifications[1].commit, result.corrections) == (result.commit, 1)
+    assert git(project, "rev-parse", f"{result.commit}~2") == head(project)
+    assert "assert 4 == 2" in told[0]
+    notices = await worker.notices("run.sum.1")
+    statuses = [n.correction_attempt.status for n in notices if n.HasField("correction_attempt")]
+    assert statuses == [evidence_pb2_events("STARTED"), evidence_pb2_events("SUCCEEDED")]
+
+
+def evidence_pb2_events(name: str) -> int:
+    from codeframe.v1 import events_pb2
+
+    return events_pb2.CorrectionStatus.Value(f"CORRECTION_STATUS_{name}")
+
+
+async def test_what_is_never_right_fails_with_the_work_pushed(worker: Worker, project: Path) -> None:
+    result = await do(worker, project, [write("shop/mean.py", WRONG), write("tests/test_mean.py", TEST)])
+    assert outcome(result) == "VERIFICATION_FAILED"
+    assert (len(result.verifications), result.corrections) == (4, 3)
+    assert "tests/test_mean.py::test_mean" in result.message
+    assert git(project, "rev-parse", "codeframe/run/attempts/run.sum.1") == result.commit
+
+
+async def test_no_change_to_the_base_is_red(worker: Worker, project: Path) -> None:
+    result = await do(worker, project, corrections=1)
+    assert outcome(result) == "VERIFICATION_FAILED"
+    assert "nothing is changed" in result.message
+    assert (result.commit, result.branch, list(result.verifications)) == ("", "", [])
+    assert git(project, "for-each-ref", "refs/heads/codeframe") == ""
+
+
+async def test_a_test_that_goes_missing_is_red(worker: Worker, project: Path) -> None:
+    away = [overwrite("shop/prices.py", "def total(prices):\n    return sum(prices)\n\n")]
+    worker.model.scripts["sum"] = [away]
+    gone = task_request(project, head(project), passing=[KNOWN, "tests/test_gone.py::test"], corrections=0)
+    result = await worker.result(gone)
+    assert outcome(result) == "VERIFICATION_FAILED"
+    assert "missing, though passing before: tests/test_gone.py::test" in result.message
+    allowed = task_request(
+        project,
+        head(project),
+        attempt_id="run.sum.2",
+        passing=[KNOWN, "tests/test_gone.py::test"],
+        may_change=["TESTS"],
+    )
+    assert outcome(await worker.result(allowed)) == "SUCCEEDED"
+
+
+async def test_tests_red_at_the_base_count_against_nobody(worker: Worker, project: Path) -> None:
+    commit_files(project, {"tests/test_old.py": "def test_old():\n    assert False\n"})
+    worker.model.scripts["sum"] = [[write("shop/mean.py", RIGHT)]]
+    request = task_request(project, head(project), passing=[KNOWN], red=["tests/test_old.py::test_old"])
+    assert outcome(await worker.result(request)) == "SUCCEEDED"
+
+
+async def test_a_project_without_tests_wastes_no_correction(
+    worker: Worker, tmp_path: Path, python: Path
+) -> None:
+    bare = tmp_path / "bare"
+    base = python_project(bare, python, {"a.py": "a = 1\n"})
+    worker.model.scripts["sum"] = [[write("b.py", "b = 1\n")]]
+    result = await worker.result(task_request(bare, base))
+    assert outcome(result) == "NO_TESTS"
+    assert (len(result.verifications), result.corrections) == (1, 0)
+    assert "no tests yet" in prompt(worker.model.conversations[0])
+
+
+async def test_a_write_outside_the_scope_by_a_command_is_caught_in_the_diff(
+    worker: Worker, project: Path
+) -> None:
+    """The tools refuse it; what a test run writes into the worktree is found in the final diff."""
+    sly = "import pathlib\n\n\ndef test_sly():\n    pathlib.Path('tests/test_prices.py').write_text('def test_total(): pass')\n"
+    result = await do(worker, project, [write("tests/test_sly.py", sly)], [("run_tests", {})], corrections=0)
+    assert outcome(result) == "VERIFICATION_FAILED"
+    assert "outside the write scope" in result.message
+    assert "tests/test_prices.py" in result.message
+
+
+async def test_the_agent_may_run_tests_while_it_works(worker: Worker, project: Path) -> None:
+    async def look(conversation: Conversation) -> object:
+        assert "2 passed" in last_told(conversation)
+        return [("run_tests", {"paths": ["tests/test_mean.py"]})]
+
+    async def look_again(conversation: Conversation) -> object:
+        assert "1 passed" in last_told(conversation)
+        return []
+
+    first = [write("shop/mean.py", RIGHT), write("tests/test_mean.py", TEST), ("run_tests", {})]
+    result = await do(worker, project, first, look, look_again)
+    assert outcome(result) == "SUCCEEDED", result.message
+
+
+async def test_a_hanging_test_ends_within_its_limit_with_its_children(worker: Worker, project: Path) -> None:
+    hangs = (
+        "import subprocess, time\n\n\ndef test_hangs():\n"
+        "    subprocess.Popen(['sh', '-c', 'setsid sleep 600 & sleep 600'])\n    time.sleep(600)\n"
+    )
+    result = await do(worker, project, [write("tests/test_hangs.py", hangs)], test_timeout=2, corrections=0)
+    assert outcome(result) == "VERIFICATION_FAILED"
+    assert result.verifications[0].timed_out
+    assert not result.verifications[0].HasField("exit_code")
+    assert not descendants()
+
+
+async def test_an_attempt_that_runs_out_of_time_pushes_what_it_has(worker: Worker, project: Path) -> None:
+    async def never(_: Conversation) -> object:
+        await asyncio.Event().wait()
+
+    result = await do(worker, project, [write("shop/mean.py", RIGHT)], never, timeout=1)
+    assert outcome(result) == "TIMED_OUT"
+    assert worker.model.closed == ["sum"]
+    assert "shop/mean.py" in files_at(project, result.commit)
+    assert result.usage[0].turns == 1
+
+
+async def test_a_cancelled_test_run_leaves_no_process(worker: Worker, project: Path) -> None:
+    waits = (
+        "import subprocess, pathlib, time\n\n\ndef test_waits():\n"
+        "    subprocess.Popen(['setsid', 'sh', '-c', 'sleep 600 & exec sleep 600'])\n    time.sleep(600)\n"
+    )
+    worker.model.scripts["sum"] = [[write("tests/test_waits.py", waits)]]
+    call = worker.execute(task_request(project, head(project), passing=[KNOWN]))
+    async for batch in (watch := worker.watch("run.sum.1")):
+        if any("runs python" in notice.activity_update.message for notice in batch.notices):
+            break
+    watch.cancel()
+    while len(descendants()) < 4:  # subreaper, pytest, and what the test started
+        await asyncio.sleep(0.02)
+    assert await worker.cancel("run.sum.1") == "OUTCOME_CANCELLED"
+    assert not descendants()
+    result = (await call).result
+    assert (outcome(result), files_at(project, result.commit) >= {"tests/test_waits.py"}) == (
+        "CANCELLED",
+        True,
+    )
+
+
+async def test_an_interrupted_attempt_is_gone_on_with(worker: Worker, project: Path) -> None:
+    async def never(_: Conversation) -> object:
+        await asyncio.Event().wait()
+
+    begun = await do(worker, project, [write("shop/mean.py", RIGHT)], never, timeout=1)
+    worker.model.scripts["sum"] = [[write("tests/test_mean.py", TEST)]]
+    request = task_request(
+        project, head(project), attempt_id="run.sum.2", passing=[KNOWN], start=begun.commit
+    )
+    result = await worker.result(request)
+    assert outcome(result) == "SUCCEEDED", result.message
+    assert git(project, "rev-parse", f"{result.commit}^") == begun.commit
+    assert {file.path for file in result.files} == {"shop/mean.py", "tests/test_mean.py"}
+    assert "an earlier attempt" in prompt(worker.model.conversations[-1])
+
+
+async def test_an_unknown_commit_or_a_failed_setup_is_the_result(worker: Worker, project: Path) -> None:
+    result = await worker.result(task_request(project, "f" * 40))
+    assert outcome(result) == "INTERNAL"
+    assert "has no commit ffff" in result.message
+    request = task_request(project, head(project), attempt_id="run.sum.2")
+    del request.checks.setup_paths[:]
+    request.checks.setup = "echo broken >&2; exit 3"
+    result = await worker.result(request)
+    assert outcome(result) == "SETUP_FAILED"
+    assert "broken" in result.message
+    assert not worker.model.conversations
+
+
+async def test_the_base_is_verified_whatever_is_red(worker: Worker, project: Path) -> None:
+    commit_files(project, {"tests/test_old.py": "def test_old():\n    assert False\n"})
+    result = await worker.result(verify_request(project, head(project)))
+    assert outcome(result) == "SUCCEEDED", result.message
+    report = json_format.Parse(
+        await worker.artifact("run.verify.1", "test-report"), evidence_pb2.TestReport()
+    )
+    states = {test.id: evidence_pb2.TestState.Name(test.state) for test in report.tests}
+    assert states == {"tests/test_old.py::test_old": "TEST_STATE_FAILED", KNOWN: "TEST_STATE_PASSED"}
+    assert not result.verifications[0].green
+    assert git(project, "for-each-ref", "refs/heads/codeframe") == ""
+
+
+async def test_a_candidate_is_judged_by_what_is_known(worker: Worker, project: Path) -> None:
+    commit = commit_files(project, {"shop/prices.py": "def total(prices):\n    return 0\n"})
+    result = await worker.result(verify_request(project, commit, passing=[KNOWN]))
+    assert (outcome(result), list(result.verifications[0].red_tests)) == ("VERIFICATION_FAILED", [KNOWN])
+    known = verify_request(project, commit, attempt_id="run.verify.2", passing=[], red=[KNOWN])
+    assert outcome(await worker.result(known)) == "VERIFICATION_FAILED"  # nothing passed
+
+
+@pytest.mark.parametrize(
+    ("files", "verification", "expected"),
+    [
+        ({"tests/test_prices.py": None}, "python -m pytest -q", "NO_TESTS"),
+        (
+            {"tests/test_slow.py": "import time\ndef test(): time.sleep(60)\n"},
+            "python -m pytest -q",
+            "TIMED_OUT",
+        ),
+        ({}, "no-such-command", "SETUP_FAILED"),
+    ],
+)
+async def test_a_base_that_cannot_be_verified_says_why(
+    worker: Worker, project: Path, files: dict[str, str | None], verification: str, expected: str
+) -> None:
+    commit = commit_files(project, files)
+    result = await worker.result(verify_request(project, commit, verification=verification, test_timeout=2))
+    assert outcome(result) == expected, result.message
+    assert result.message
+
+
+async def test_roles_differ_in_what_they_may_write(worker: Worker, project: Path) -> None:
+    """The test role writes tests only, and must add one; backend may not touch those of the base."""
+    worker.model.scripts |= {
+        "app": [[write("shop/mean.py", RIGHT)]],
+        "tests": [
+            [write("shop/mean.py", RIGHT)],
+            [
+                write(
+                    "tests/test_more.py",
+                    TEST.replace("mean", "total")
+                    .replace("shop.total", "shop.prices")
+                    .replace("== 2", "== 4"),
+                )
+            ],
+        ],
+        "old": [[overwrite("tests/test_prices.py", "def test_total(): pass\n")], [write("shop/x.py", "")]],
+        "idle": [[overwrite("tests/test_prices.py", FILES["tests/test_prices.py"] + "\n")]],
+    }
+    asked = {"app": "backend", "tests": "test", "old": "backend", "idle": "test"}
+    requests = [
+        task_request(project, head(project), name, role=role, passing=[KNOWN], corrections=0,
+                     may_change=["TESTS"] if name == "idle" else [])
+        for name, role in asked.items()
+    ]  # fmt: skip
+    results = dict(zip(asked, await asyncio.gather(*map(worker.result, requests)), strict=True))
+    assert {name: outcome(result) for name, result in results.items()} == dict.fromkeys(asked, "SUCCEEDED")
+    assert [file.path for file in results["tests"].files] == ["tests/test_more.py"]
+    assert results["tests"].commit_subject.startswith("test(tests): ")
+    assert [file.path for file in results["old"].files] == ["shop/x.py"]
