@@ -3,16 +3,18 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codeframe.client.backoff import Backoff
+
 START_SECONDS = 60.0
 STABLE_SECONDS = 30.0
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 KILL_SECONDS = 45.0
+LOG_BYTES = 8 * 1024 * 1024
+_TAIL_BYTES = 4096
 
 
 class ServerDied(Exception):
@@ -39,81 +41,62 @@ class Child:
     def __init__(self, plan: ServerPlan, folder: Path, port: int, say: Callable[[str], None]) -> None:
         self.plan = plan
         self._folder = folder
-        self._port = port
         self._say = say
         self._ready_file = folder / "run" / f"{plan.name}.ready"
         self._log = folder / "logs" / f"{plan.name}.log"
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stop = asyncio.Event()
+        self.port = port
         self.address = ""
 
     @property
-    def port(self) -> int:
-        """The port it is bound to."""
-        return int(self.address.rpartition(":")[2])
+    def pid(self) -> int:
+        """Its process id; 0 before the first start."""
+        return self._process.pid if self._process else 0
 
     async def start(self) -> None:
-        """Start it, and return once it answers. Raises ServerDied."""
-        self._ready_file.parent.mkdir(parents=True, exist_ok=True)
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._ready_file.unlink(missing_ok=True)
-        data = self._folder / self.plan.name
-        port = self._port if self._port and _is_free(self._port) else 0
-        if self.address:
-            port = self.port
-        command = [sys.executable, "-P", "-m", self.plan.module, *self.plan.arguments]
-        command += ["--port", str(port), "--data-dir", str(data), "--ready-file", str(self._ready_file)]
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *command,
-                "--exit-with-parent",
-                cwd=self._folder,
-                env=self.plan.environment,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        await self._until_ready(self._process)
-
-    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
-        async with asyncio.timeout(START_SECONDS):
-            while not self._ready_file.exists():
-                if process.returncode is not None:
-                    raise ServerDied(f"{self.plan.name} ended with {process.returncode}:\n{self._log_end()}")
-                await asyncio.sleep(0.02)
-        self.address = self._ready_file.read_text().strip()
-
-    def _log_end(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-5:]) + f"\n  (all of it: {self._log})"
+        """Start it, and return once it answers, or once it was asked to stop. Raises ServerDied."""
+        try:
+            process = await self._spawn()
+        except OSError as error:
+            raise ServerDied(f"{self.plan.name} cannot be started: {error}") from None
+        self._process = process
+        if self._stop.is_set():  # asked while it was being started
+            self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._ready(process)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await process.wait()
+            raise ServerDied(
+                f"{self.plan.name} did not answer in {START_SECONDS:g} s:{self._tail()}"
+            ) from None
 
     async def keep(self, restarted: Callable[[], object]) -> None:
         """Start it again, at the same address, whenever it dies, until it is asked to stop."""
-        loop = asyncio.get_running_loop()
+        clock = asyncio.get_running_loop().time
+        backoff = Backoff(first=0.2, limit=10.0)
         failures = 0
         while self._process is not None:
-            began = loop.time()
+            began = clock()
             code = await self._process.wait()
-            if self._stopping:
+            if self._stop.is_set():
                 return
-            failures = 0 if loop.time() - began > STABLE_SECONDS else failures + 1
-            self._say(f"{self.plan.name} ended ({_ending(code)}); starting it again")
-            await asyncio.sleep(min(SHORTEST_PAUSE * 2**failures, LONGEST_PAUSE))
-            if self._asked_to_stop():
+            failures = 1 if clock() - began > STABLE_SECONDS else failures + 1
+            pause = backoff.delay(failures, chance=0.0)
+            self._say(f"{self.plan.name} ended ({_ending(code)}); starting it again in {pause:g} s")
+            if await self._stops_within(pause):
                 return
             try:
                 await self.start()
                 restarted()
-            except (ServerDied, TimeoutError) as error:
-                self._say(f"{self.plan.name} did not start: {error}")
-
-    def _asked_to_stop(self) -> bool:
-        return self._stopping
+            except ServerDied as died:
+                self._say(str(died))
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM: the first drains, a second hastens."""
-        self._stopping = True
+        self._stop.set()
         self._signal(signal.SIGTERM)
 
     async def stopped(self) -> None:
@@ -128,24 +111,58 @@ class Child:
             self._signal(signal.SIGKILL)
             await self._process.wait()
 
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        for file in (self._ready_file, self._log):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        self._ready_file.unlink(missing_ok=True)
+        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
+            self._log.replace(self._log.with_suffix(".log.1"))
+        own = {
+            "--port": str(self.port),
+            "--data-dir": str(self._folder / self.plan.name),
+            "--ready-file": str(self._ready_file),
+        }
+        with self._log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", self.plan.module, *self.plan.arguments),
+                *(word for pair in own.items() for word in pair),
+                "--exit-with-parent",
+                cwd=self._folder,
+                env=self.plan.environment,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def _ready(self, process: asyncio.subprocess.Process) -> None:
+        while not self._ready_file.exists():
+            if process.returncode is not None:
+                if self._stop.is_set():
+                    return
+                raise ServerDied(
+                    f"{self.plan.name} did not start ({_ending(process.returncode)}):{self._tail()}"
+                )
+            await asyncio.sleep(0.02)
+        self.address = self._ready_file.read_text().strip()
+        self.port = int(self.address.rpartition(":")[2])
+
+    async def _stops_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._stop.wait()
+        except TimeoutError:
+            return False
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
-            os.kill(self._process.pid, number)
+            self._process.send_signal(number)
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid if self._process else 0
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    def _tail(self) -> str:
+        with self._log.open("rb") as log:
+            log.seek(-min(_TAIL_BYTES, self._log.stat().st_size), os.SEEK_END)
+            lines = log.read().decode(errors="replace").splitlines()
+        return "".join(f"\n  {line}" for line in lines[-5:]) + f"\n  (all of it: {self._log})"
 
 
 def _ending(code: int) -> str:

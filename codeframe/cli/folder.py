@@ -1,12 +1,16 @@
 """The data folder of an `up`: who holds it, and where its servers answer."""
 
+import asyncio
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
+
+_LOCK_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,53 +26,58 @@ class Up:
 
 def default_folder() -> Path:
     """`$XDG_STATE_HOME/codeframe`, by default `~/.local/state/codeframe`."""
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "codeframe"
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state") / "codeframe"
 
 
 class FolderHeld(Exception):
     """Another `up` has the folder."""
 
 
-@contextmanager
-def holding(folder: Path) -> Iterator[None]:
+@asynccontextmanager
+async def holding(folder: Path) -> AsyncIterator[None]:
     """Hold a data folder; the kernel frees it with this process. Raises FolderHeld."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    told = folder / "up.json"
     with (folder / "up.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderHeld(f"another `codeframe up` holds {folder}") from None
+        await _lock(lock, folder)
+        told.unlink(missing_ok=True)  # of one that was killed
         try:
             yield
         finally:
-            (folder / "up.json").unlink(missing_ok=True)
+            told.unlink(missing_ok=True)
+
+
+async def _lock(lock: IO[str], folder: Path) -> None:
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await asyncio.sleep(0.02)  # one that only looks lets go at once
+        else:
+            return
+    other = _told(folder)
+    who = f"process {other.pid}, lead {other.lead}" if other else "it is starting or stopping"
+    raise FolderHeld(f"codeframe is up in {folder} already ({who})")
 
 
 def running(folder: Path) -> Up | None:
     """The `up` that holds a folder and is ready; None where there is none."""
     try:
-        with holding_briefly(folder):
-            return None
-    except FolderHeld:
-        pass
+        with (folder / "up.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _told(folder)
     except OSError:
-        return None
+        pass
+    return None
+
+
+def _told(folder: Path) -> Up | None:
     try:
         return Up(**json.loads((folder / "up.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
-
-
-@contextmanager
-def holding_briefly(folder: Path) -> Iterator[None]:
-    """Find out whether a folder is held, without holding it for long. Raises FolderHeld."""
-    with (folder / "up.lock").open("r") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderHeld(str(folder)) from None
-        yield
 
 
 def tell(folder: Path, up: Up) -> None:

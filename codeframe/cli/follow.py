@@ -1,4 +1,4 @@
-"""Following a run to its end. The first Ctrl-C detaches, a second cancels the run."""
+"""Following a run to its end. Ctrl-C leaves it, or, a second time, cancels what `run` started."""
 
 import asyncio
 import enum
@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 from codeframe.cli.screen import Screen
 from codeframe.cli.view import RunView
-from codeframe.client import Client, SnapshotStarted, WatchBroken
-from codeframe.v1 import lead_pb2, status_pb2
+from codeframe.client import Client, WatchBroken
 
 DETACH_SECONDS = 5.0
+# A lead that ends old connections is not worth a line; one that stays away is.
+_TELLING_FAILURES = 3
 
 
 class Followed(enum.Enum):
@@ -22,44 +23,43 @@ class Followed(enum.Enum):
     CANCELLED = "cancelled"
 
 
-async def follow(client: Client, run_id: str, screen: Screen, view: RunView) -> Followed:
-    """Show a run until it has ended, or the user detaches. Raises CodeframeError."""
+async def follow(client: Client, run_id: str, screen: Screen, view: RunView, *, own: bool) -> Followed:
+    """Show a run until it has ended, or the user leaves; `own` where a second Ctrl-C may cancel it.
+
+    Raises CodeframeError.
+    """
     interrupts: asyncio.Queue[None] = asyncio.Queue()
     with _interrupts(interrupts):
         async with asyncio.TaskGroup() as group:
             showing = group.create_task(_show(client, run_id, screen, view))
-            minding = group.create_task(_mind(interrupts, client, run_id, screen))
-            await asyncio.wait({showing, minding}, return_when=asyncio.FIRST_COMPLETED)
-            ended = Followed.ENDED if showing.done() else minding.result()
-            if ended is not Followed.CANCELLED:
-                showing.cancel()
-            minding.cancel()
+            leaving = group.create_task(_heed(interrupts, client, run_id, screen, own))
+            freshening = group.create_task(screen.keep_fresh())
+            await asyncio.wait({showing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            ended = Followed.ENDED if showing.done() else leaving.result()
+            if ended is Followed.CANCELLED:  # what is in flight ends first, unless asked for a third time
+                third = group.create_task(interrupts.get())
+                await asyncio.wait({showing, third}, return_when=asyncio.FIRST_COMPLETED)
+                third.cancel()
+            for task in (showing, leaving, freshening):
+                task.cancel()
     return ended
 
 
 async def _show(client: Client, run_id: str, screen: Screen, view: RunView) -> None:
     async with client.watch(run_ids=[run_id]) as watch:
         async for item in watch:
-            line = ""
-            match item:
-                case SnapshotStarted():
-                    view.tasks.clear()
-                case lead_pb2.Run():
-                    view.take_run(item)
-                case lead_pb2.Task():
-                    view.take_task(item)
-                case status_pb2.JournaledEvent():
-                    line = view.apply(item)
-                case WatchBroken() if item.failures == 1:
-                    screen.note(f"the lead does not answer ({item.error.message}); asking on")
-                case _:
-                    pass
-            screen.changed(line)
+            if isinstance(item, WatchBroken) and item.failures == _TELLING_FAILURES:
+                screen.note(f"the lead does not answer ({item.error.message}); asking on")
+            screen.changed(view.apply(item))
 
 
-async def _mind(interrupts: asyncio.Queue[None], client: Client, run_id: str, screen: Screen) -> Followed:
-    """The first interrupt detaches after 5 s; a second one before that cancels the run."""
+async def _heed(
+    interrupts: asyncio.Queue[None], client: Client, run_id: str, screen: Screen, own: bool
+) -> Followed:
     await interrupts.get()
+    if not own:
+        screen.note(f"the run goes on; `codeframe watch {run_id}` returns to it")
+        return Followed.DETACHED
     screen.note(
         f"detaching in {DETACH_SECONDS:g} s; the run goes on, and `codeframe watch {run_id}` returns to it. "
         "Ctrl-C again cancels the run."
@@ -69,7 +69,7 @@ async def _mind(interrupts: asyncio.Queue[None], client: Client, run_id: str, sc
             await interrupts.get()
     except TimeoutError:
         return Followed.DETACHED
-    screen.note("cancelling the run; waiting for its attempts to end")
+    screen.note("cancelling the run; waiting for its attempts to end (Ctrl-C again does not wait)")
     await client.cancel_run(run_id, "cancelled at the command line")
     return Followed.CANCELLED
 

@@ -10,65 +10,77 @@ from pathlib import Path
 
 from codeframe.cli.failure import BAD_USAGE, CommandFailed
 from codeframe.cli.folder import Up, running
-from codeframe.cli.up import KEY, check_services
+from codeframe.cli.key import missing_key
+from codeframe.cli.up import STAY, check_services
 
 START_SECONDS = 120.0
 
 
 class OwnUp:
-    """An `up` of our own. `leave` lets it run on when we end."""
+    """An `up` of our own: it ends with us, unless it was told to stay."""
 
-    def __init__(self, up: Up, process: asyncio.subprocess.Process) -> None:
-        self.up = up
-        self.process = process
-        self._left = False
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+        self._stays = False
 
-    def leave(self) -> None:
-        """Do not stop it at the end."""
-        self._left = True
+    async def ready(self, folder: Path) -> Up:
+        """Where it answers, once it does. Raises CommandFailed where it ends before."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while (up := running(folder)) is None or up.pid != self._process.pid:
+                    if self._process.returncode is not None:
+                        raise self._failed("the servers did not start")
+                    await asyncio.sleep(0.05)
+                return up
+        except TimeoutError:
+            raise self._failed(f"the servers did not start in {START_SECONDS:g} s") from None
 
-    @property
-    def left(self) -> bool:
-        """Whether it is to run on."""
-        return self._left
+    async def broken(self) -> CommandFailed:
+        """What to say once it has ended under our feet."""
+        await self._process.wait()
+        return self._failed("the servers were stopped; `codeframe up` brings them back, and the run goes on")
+
+    async def stay(self) -> None:
+        """Let it outlive us."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(STAY)
+        await self._process.stdin.drain()
+        self._stays = True
+
+    async def end(self) -> None:
+        """Stop it, and wait, unless it stays."""
+        if not self._stays and self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+            await self._process.wait()
+
+    def _failed(self, what: str) -> CommandFailed:
+        lines = self._log.read_text(errors="replace").strip().splitlines()[-20:]
+        return CommandFailed("\n".join([f"{what}:", *(line.removeprefix("Error: ") for line in lines)]))
 
 
 @asynccontextmanager
-async def own_up(folder: Path, arguments: Sequence[str]) -> AsyncIterator[OwnUp]:
-    """Start an `up` in a data folder; it is stopped at the end, unless it was left.
+async def own_up(folder: Path, arguments: Sequence[str]) -> AsyncIterator[tuple[OwnUp, Up]]:
+    """Start an `up` in a data folder; it is stopped at the end, unless it is to stay.
 
-    Raises CommandFailed where it cannot start, or no key is set.
+    Raises CommandFailed where it cannot start, or the workers would have no key.
     """
     check_services()
-    if not os.environ.get(KEY):
-        raise CommandFailed(
-            f"{KEY} is not set: workers need a key for Claude; set it, or try `make demo`, which needs none",
-            BAD_USAGE,
-        )
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if missing := missing_key(os.environ):
+        raise CommandFailed(missing, BAD_USAGE)
     log = folder / "logs" / "up.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-P", "-m", "codeframe.cli", "up", "--data-dir", str(folder), *arguments]
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            *(sys.executable, "-P", "-m", "codeframe.cli", "up", "--exit-with-parent"),
+            *("--data-dir", str(folder), *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
-    own: OwnUp | None = None
+    own = OwnUp(process, log)
     try:
-        own = OwnUp(await _ready(folder, process, log), process)
-        yield own
+        yield own, await own.ready(folder)
     finally:
-        if (own is None or not own.left) and process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
-
-
-async def _ready(folder: Path, process: asyncio.subprocess.Process, log: Path) -> Up:
-    async with asyncio.timeout(START_SECONDS):
-        while True:
-            if process.returncode is not None:
-                raise CommandFailed(f"the servers did not start:\n{log.read_text(errors='replace').strip()}")
-            up = running(folder)
-            if up and up.pid == process.pid:
-                return up
-            await asyncio.sleep(0.05)
+        await own.end()

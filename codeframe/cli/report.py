@@ -1,67 +1,68 @@
 """What a run came to, as `show` and the end of `run` print it."""
 
-from collections.abc import Sequence
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from codeframe.cli.view import outcome, run_state, task_state
+from codeframe.cli.key import is_anthropic
+from codeframe.cli.names import first_line, outcome, run_state, spoken, task_state
 from codeframe.client import Client
 from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2
 
-ANTHROPIC = "https://api.anthropic.com"
 
-
-async def report(client: Client, run_id: str, console: Console, *, artifacts: bool = False) -> lead_pb2.Run:
-    """Print a run: its state, branch, tasks with their evidence, and what it took."""
+async def report(client: Client, run_id: str, console: Console, *, attempts: bool = False) -> lead_pb2.Run:
+    """Print a run: its state, branch, tasks with their evidence, and what it took; each attempt if asked."""
     run = await client.get_run(run_id)
     tasks = [task async for task in client.tasks(run_id)]
-    attempts = [attempt async for attempt in client.attempts(run_id)]
-    _heading(run, console)
-    by_task: dict[str, list[lead_pb2.Attempt]] = {}
-    for attempt in attempts:
-        by_task.setdefault(attempt.task_id, []).append(attempt)
+    made = [attempt async for attempt in client.attempts(run_id)]
+    by_task = defaultdict[str, list[lead_pb2.Attempt]](list)
+    for attempt in made:
+        by_task[attempt.task_id].append(attempt)
+    for line in _heading(run):
+        console.print(line, soft_wrap=True)
     console.print(_tasks(tasks, by_task))
-    for warning in _warnings(attempts):
-        console.print(Text(warning, style="bold yellow"))
-    _usage(run, console)
-    if artifacts:
-        for attempt in attempts:
-            for artifact in attempt.result.artifacts:
-                cut = ", truncated" if artifact.truncated else ""
-                console.print(f"  {attempt.attempt_id}  {artifact.name}  {artifact.size} bytes{cut}")
+    if attempts:
+        for attempt in made:
+            for line in _attempt(attempt):
+                console.print(line, soft_wrap=True)
+    for warning in _warnings(made):
+        console.print(Text(warning, style="bold yellow"), soft_wrap=True)
+    for usage in run.usage:
+        console.print(Text(f"  {usage.model}: {_tokens(usage)}"), soft_wrap=True)
+    for hint in _how_to_look(run):
+        console.print(Text(hint), soft_wrap=True)
     return run
 
 
-def _heading(run: lead_pb2.Run, console: Console) -> None:
-    console.print(Text(f"run {run.run_id}: {run_state(run.state)}", style="bold"))
-    if run.failure.message:
-        reason = state_pb2.RunFailureReason.Name(run.failure.reason).removeprefix("RUN_FAILURE_REASON_")
-        console.print(Text(f"  {reason}: {run.failure.message}", style="red"), soft_wrap=True)
-    console.print(Text(f"  repository {run.repository}"), soft_wrap=True)
-    console.print(Text(f"  base       {run.base_commit}"))
-    console.print(Text(f"  branch     {run.branch} at {run.head_commit}"))
+def _heading(run: lead_pb2.Run) -> Iterator[Text]:
+    yield Text(f"run {run.run_id} {run_state(run.state)}: {run.title}", style="bold")
+    if run.failure.reason:
+        reason = spoken(state_pb2.RunFailureReason, run.failure.reason)
+        yield Text(f"  {reason}: {run.failure.message}", style="red")
+    yield Text(f"  repository {run.repository}")
+    yield Text(f"  base       {run.base_commit}")
+    yield Text(f"  branch     {run.branch} at {run.head_commit}")
     if run.unserved_roles:
-        console.print(Text(f"  no worker serves: {', '.join(run.unserved_roles)}", style="yellow"))
-    if run.head_commit != run.base_commit:
-        console.print(Text(f"  look at it: git diff {run.base_commit[:10]}..{run.branch}"), soft_wrap=True)
+        yield Text(f"  no worker serves: {', '.join(run.unserved_roles)}", style="yellow")
 
 
-def _tasks(tasks: Sequence[lead_pb2.Task], by_task: dict[str, list[lead_pb2.Attempt]]) -> Table:
+def _tasks(tasks: Sequence[lead_pb2.Task], by_task: Mapping[str, Sequence[lead_pb2.Attempt]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
     for column in ("task", "role", "state", "attempts", "commit", "evidence"):
         table.add_column(column, no_wrap=column != "evidence")
     for task in tasks:
-        last = by_task.get(task.task_id, [])[-1:]
-        evidence = _evidence(last[0].result) if last else ""
-        if task.state == state_pb2.TASK_STATE_FAILED:
-            first = task.message.splitlines()[0] if task.message else ""
-            evidence = f"{outcome(task.reason)}: {first}"
-        attempts = str(task.attempts)
-        table.add_row(
-            task.task_id, task.role, task_state(task.state), attempts, task.commit[:10], Text(evidence)
-        )
+        made = by_task.get(task.task_id, ())
+        evidence = _evidence(made[-1].result) if made else ""
+        if task.state != state_pb2.TASK_STATE_COMPLETED:
+            why = outcome(task.reason) if task.reason else ""
+            evidence = ": ".join(part for part in (why, first_line(task.message)) if part)
+        state = task_state(task.state)
+        table.add_row(task.task_id, task.role, state, str(task.attempts), task.commit[:10], Text(evidence))
     return table
 
 
@@ -70,33 +71,65 @@ def _evidence(result: evidence_pb2.TaskResult) -> str:
     if not result.verifications:
         return ""
     last = result.verifications[-1]
-    verdict = "green" if last.green else "red"
-    counts = f"{last.passed} passed, {last.failed + last.errors} failed, {last.skipped} skipped"
-    corrected = f", {result.corrections} corrections" if result.corrections else ""
-    return f"{verdict}: {counts} ({last.command}){corrected}; {len(result.files)} files; sandbox {last.sandbox_mode}"
+    parts = [f"{_counts(last)} by {last.command}", _plural(len(result.files), "file")]
+    if result.corrections:
+        parts.append(_plural(result.corrections, "correction"))
+    return "; ".join([*parts, f"sandbox {result.sandbox_mode}"])
 
 
-def _warnings(attempts: Sequence[lead_pb2.Attempt]) -> list[str]:
-    results = [attempt.result for attempt in attempts if attempt.HasField("result")]
-    warnings: list[str] = []
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _counts(run: evidence_pb2.Verification) -> str:
+    verdict = "green" if run.green else "red"
+    return f"{verdict}: {run.passed} passed, {run.failed + run.errors} failed, {run.skipped} skipped"
+
+
+def _attempt(attempt: lead_pb2.Attempt) -> Iterator[Text]:
+    """An attempt with its evidence, a line each."""
+    result = attempt.result
+    ended = outcome(attempt.outcome) if attempt.outcome else "in flight"
+    why = f": {first_line(attempt.message)}" if attempt.message else ""
+    yield Text(f"\n{attempt.attempt_id}  {ended}{why}", style="bold")
+    confined = f", sandbox {result.sandbox_mode}" if result.sandbox_mode else ""
+    asked = f", model at {result.model_endpoint}" if result.model_endpoint else ""
+    yield Text(f"  {attempt.agent_id} at {attempt.worker}{confined}{asked}")
+    if result.commit:
+        yield Text(f"  commit {result.commit} {result.commit_subject}")
+    for run in result.verifications:
+        yield Text(f"  {_counts(run)} by {run.command} of {run.commit[:10]}")
+        if run.summary:
+            yield Text(f"    {first_line(run.summary)}")
+    for usage in result.usage:
+        yield Text(f"  {usage.model}: {_tokens(usage)}")
+    for artifact in result.artifacts:
+        cut = ", truncated" if artifact.truncated else ""
+        yield Text(f"  artifact {artifact.name}: {artifact.size:,} bytes{cut}")
+
+
+def _warnings(attempts: Sequence[lead_pb2.Attempt]) -> Iterator[str]:
+    results = [attempt.result for attempt in attempts]
     if any(result.sandbox_mode == "none" for result in results):
-        warnings.append("SANDBOX NONE: commands of the project ran unconfined, as the operator asked")
-    endpoints = {result.model_endpoint for result in results if result.model_endpoint}
-    warnings += [
-        f"the model was asked at {endpoint}, not at Anthropic"
-        for endpoint in sorted(endpoints)
-        if not endpoint.startswith(ANTHROPIC)
-    ]
-    return warnings
+        yield "SANDBOX NONE: commands of the project ran unconfined, as the operator asked"
+    for endpoint in sorted({result.model_endpoint for result in results}):
+        if not is_anthropic(endpoint):
+            yield f"the model was asked at {endpoint}, not at Anthropic"
 
 
-def _usage(run: lead_pb2.Run, console: Console) -> None:
-    for usage in run.usage:
-        console.print(
-            Text(
-                f"  {usage.model}: {usage.turns} turns, {usage.input_tokens:,} tokens in, "
-                f"{usage.cache_read_tokens:,} from cache, {usage.cache_write_tokens:,} to cache, "
-                f"{usage.output_tokens:,} out{' (incomplete)' if usage.incomplete else ''}"
-            ),
-            soft_wrap=True,
-        )
+def _tokens(usage: evidence_pb2.ModelUsage) -> str:
+    return (
+        f"{usage.turns} turns, {usage.input_tokens:,} tokens in, {usage.cache_read_tokens:,} from cache, "
+        f"{usage.cache_write_tokens:,} to cache, {usage.output_tokens:,} out"
+        f"{' (more may be billed)' if usage.incomplete else ''}"
+    )
+
+
+def _how_to_look(run: lead_pb2.Run) -> Iterator[str]:
+    if run.head_commit in ("", run.base_commit):
+        return
+    at = f" -C {shlex.quote(run.repository)}" if Path(run.repository).is_dir() else ""
+    commits = f"{run.base_commit[:10]}..{run.branch}"
+    yield "look at it:"
+    yield f"  git{at} log --oneline {commits}"
+    yield f"  git{at} diff {commits}"

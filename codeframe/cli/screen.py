@@ -1,6 +1,6 @@
 """How a run is shown while it goes on: a live table on a terminal, plain lines elsewhere."""
 
-import time
+import asyncio
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from codeframe.cli.view import RunView, run_state, task_state
+from codeframe.cli.names import run_state, task_state
+from codeframe.cli.view import UNCONFINED, RunView, TaskView
+from codeframe.v1 import state_pb2
 
 COLOURS = {
     "pending": "dim",
@@ -20,21 +22,24 @@ COLOURS = {
     "cancelled": "magenta",
     "skipped": "magenta",
 }
-ROWS = 40
 REDRAW_SECONDS = 0.2
+# Where not all tasks fit, those that are worked on come first, then what failed, what waits, what is done.
+_INTEREST = {
+    state_pb2.TASK_STATE_IN_PROGRESS: 0,
+    state_pb2.TASK_STATE_ASSIGNED: 0,
+    state_pb2.TASK_STATE_FAILED: 1,
+    state_pb2.TASK_STATE_PENDING: 2,
+}
 
 
 class Screen:
-    """Shows a run until left; `changed` after each event, `note` for a line of our own."""
+    """Shows a run until left; `changed` after each item, `note` for a line of our own."""
 
-    def __init__(self, view: RunView, console: Console, title: str = "") -> None:
+    def __init__(self, view: RunView, console: Console) -> None:
         self._view = view
         self._console = console
-        self._title = title
-        self._live = (
-            Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
-        )
-        self._drawn = 0.0
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._stale = True
 
     def __enter__(self) -> Self:
         if self._live:
@@ -45,44 +50,62 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live:
-            self._live.update(self._picture(), refresh=True)
+            self._live.update(self.picture(), refresh=True)
             self._live.stop()
 
     def changed(self, line: str) -> None:
         """Something changed; `line` tells it where there is no table."""
-        if self._live is None:
-            if line:
-                self._console.print(Text(line), soft_wrap=True)
-        elif time.monotonic() - self._drawn > REDRAW_SECONDS:
-            self._drawn = time.monotonic()
-            self._live.update(self._picture(), refresh=True)
+        self._stale = True
+        if line and self._live is None:
+            self._console.print(Text(line), soft_wrap=True)
 
     def note(self, line: str) -> None:
         """A line that stays."""
         self._console.print(Text(line, style="bold"), soft_wrap=True)
 
-    def _picture(self) -> Group:
+    async def keep_fresh(self) -> None:
+        """Redraw what changed, a few times a second, until cancelled."""
+        while True:
+            if self._live and self._stale:
+                self._stale = False
+                self._live.update(self.picture(), refresh=True)
+            await asyncio.sleep(REDRAW_SECONDS)
+
+    def picture(self) -> Group:
+        """The run as a heading and a table, as high as the terminal."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in ("task", "role", "state", "agent", "what"):
-            table.add_column(column, no_wrap=column != "what", overflow="ellipsis")
-        shown = list(self._view.tasks.values())
-        for each in shown[:ROWS]:
-            state = task_state(each.task.state)
-            colour = COLOURS.get(state, "")
-            what = Text(each.what.splitlines()[0] if each.what else "", overflow="ellipsis", no_wrap=True)
-            table.add_row(
-                each.task.task_id, each.task.role, Text(state, style=colour), each.task.agent_id, what
-            )
-        rest = len(shown) - ROWS
-        lines: list[Table | Text] = [self._heading(), table]
-        if rest > 0:
-            lines.append(Text(f"… and {rest} more tasks", style="dim"))
-        return Group(*lines)
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        rows = max(5, self._console.height - 6)
+        shown = _most_interesting(list(self._view.tasks.values()), rows)
+        for each in shown:
+            task, state = each.task, task_state(each.task.state)
+            coloured = Text(state, style=COLOURS.get(state, ""))
+            table.add_row(task.task_id, task.role, coloured, task.agent_id, Text(each.what))
+        rest = len(self._view.tasks) - len(shown)
+        more = [Text(f"… and {rest} more tasks", style="dim")] if rest else []
+        return Group(*self._heading(), table, *more)
 
-    def _heading(self) -> Text:
+    def _heading(self) -> list[Text]:
         view, counts = self._view, dict.fromkeys(COLOURS, 0)
         for each in view.tasks.values():
-            counts[task_state(each.task.state)] = counts.get(task_state(each.task.state), 0) + 1
+            state = task_state(each.task.state)
+            counts[state] = counts.get(state, 0) + 1
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         tokens = f"{view.tokens_in:,} tokens in, {view.tokens_out:,} out"
-        return Text(f"{self._title}run {view.run.run_id} {run_state(view.run.state)}: {told}; {tokens}")
+        lines = [
+            Text(f"{view.run.title}: run {view.run.run_id} {run_state(view.run.state)}: {told}; {tokens}")
+        ]
+        if view.unconfined:
+            lines.append(Text(UNCONFINED, style="bold yellow"))
+        if unserved := view.unserved_roles():
+            lines.append(Text(f"no worker serves: {', '.join(unserved)}", style="yellow"))
+        return lines
+
+
+def _most_interesting(tasks: list[TaskView], rows: int) -> list[TaskView]:
+    """All tasks where they fit, else the most interesting; always in plan order."""
+    if len(tasks) <= rows:
+        return tasks
+    order = sorted(range(len(tasks)), key=lambda at: _INTEREST.get(tasks[at].task.state, 3))
+    return [tasks[at] for at in sorted(order[:rows])]

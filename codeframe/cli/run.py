@@ -1,0 +1,194 @@
+"""`run`: a plan on a repository, followed to its end."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import click
+import grpc
+
+from codeframe.cli.command import PATH, console, data_dir, lead_address, run_async
+from codeframe.cli.failure import BAD_USAGE, NOT_COMPLETED, CommandFailed
+from codeframe.cli.fleet import model, sandbox
+from codeframe.cli.folder import running
+from codeframe.cli.follow import Followed
+from codeframe.cli.key import custom_endpoint
+from codeframe.cli.look import follow_and_report
+from codeframe.cli.own_up import OwnUp, own_up
+from codeframe.client import Client, CodeframeError
+from codeframe.planfile import PlanFile, PlanFileError, read_plan
+from codeframe.project import parse_duration
+from codeframe.v1 import lead_pb2
+
+_TIMEOUTS = (timedelta(milliseconds=100), timedelta(days=30))
+
+
+def _duration(context: click.Context, parameter: click.Parameter, given: str | None) -> timedelta | None:
+    duration = parse_duration(given) if given is not None else None
+    if given is not None and (duration is None or not _TIMEOUTS[0] <= duration <= _TIMEOUTS[1]):
+        raise click.BadParameter(
+            f'{given!r} is not a duration such as "90s", "30m" or "2h", of 30 days at most'
+        )
+    return duration
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What is to be run, and where."""
+
+    plan: PlanFile
+    request: lead_pb2.CreateRunRequest
+    folder: Path
+    lead: str | None
+    up_flags: list[str]
+
+
+@click.command()
+@click.argument("plan", type=PATH)
+@click.option("--repo", required=True, metavar="DIR", help="Path or URL of the git repository.")
+@click.option(
+    "--base", default="", metavar="REF", help="Branch, tag or commit to start from.  [default: HEAD]"
+)
+@click.option("--project", default="", help="Name to file the run under.  [default: the repository's]")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1000), help="Tasks done at the same time.  [default: 5]"
+)
+@click.option("--retries", type=click.IntRange(0, 100), help="Retries of a task.  [default: 3]")
+@click.option("--timeout", callback=_duration, help='The whole run\'s time, such as "2h".  [default: 72h]')
+@click.option("--fail-unserved", is_flag=True, help="Fail, rather than wait, where no worker serves a role.")
+@data_dir
+@lead_address
+@sandbox
+@model
+def run(
+    plan: Path,
+    repo: str,
+    base: str,
+    project: str,
+    concurrency: int | None,
+    retries: int | None,
+    timeout: timedelta | None,
+    fail_unserved: bool,
+    folder: Path,
+    lead: str | None,
+    sandbox: str | None,
+    model: str | None,
+) -> None:
+    """Run PLAN on a repository and follow it to its end.
+
+    Uses a running lead, else starts lead, workers and gateway and stops them at the end. Exits 0
+    where every task completed, 1 where not, 2 for bad usage or a bad plan, 130 after Ctrl-C: the
+    first detaches after 5 s, a second before that cancels the run.
+    """
+    plan_file = _read_plan(plan)
+    limits = lead_pb2.RunLimits(concurrency=concurrency, retries=retries)
+    if timeout is not None:
+        limits.run_timeout.FromTimedelta(timeout)
+    wait, fail = lead_pb2.UNSERVED_ROLE_POLICY_WAIT, lead_pb2.UNSERVED_ROLE_POLICY_FAIL
+    request = lead_pb2.CreateRunRequest(
+        repository=_repository(repo),
+        base=base,
+        project=project,
+        plan=plan_file.plan,
+        limits=limits,
+        unserved_role=fail if fail_unserved else wait,
+    )
+    given = {"--sandbox": sandbox, "--model": model}
+    flags = [word for flag, value in given.items() if value for word in (flag, value)]
+    sys.exit(run_async(_run(_Wish(plan_file, request, folder, lead, flags))))
+
+
+def _read_plan(path: Path) -> PlanFile:
+    try:
+        return read_plan(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise CommandFailed(f"{path}: {error.strerror}", BAD_USAGE) from None
+    except UnicodeDecodeError as error:
+        raise CommandFailed(f"{path}: not UTF-8 text: byte {error.start}", BAD_USAGE) from None
+    except PlanFileError as error:
+        raise CommandFailed(str(error), BAD_USAGE) from None
+
+
+def _repository(given: str) -> str:
+    """A path as the lead finds it, wherever it runs on this machine; a URL as it is."""
+    path = Path(given)
+    if path.exists():
+        return str(path.resolve())
+    if "://" in given or ":" in given.partition("/")[0]:
+        return given
+    raise CommandFailed(f"--repo {given}: no such folder", BAD_USAGE)
+
+
+async def _run(wish: _Wish) -> int:
+    async with _lead(wish) as (address, own), Client(address) as client:
+        created = await _created(client, wish)
+        console.print(f"run {created.run_id} in project {created.project}", soft_wrap=True, markup=False)
+        if own is None:
+            _, code = await follow_and_report(client, created, own=True)
+            return code
+        followed, code = await _while_up(own, client, created)
+        if followed is Followed.DETACHED:
+            await own.stay()
+            console.print("lead, workers and gateway run on; `codeframe down` stops them")
+        return code
+
+
+async def _while_up(own: OwnUp, client: Client, run: lead_pb2.Run) -> tuple[Followed, int]:
+    """Follow a run while our own servers last. Raises CommandFailed where they are stopped before."""
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(follow_and_report(client, run, own=True))
+        breaking = group.create_task(own.broken())
+        await asyncio.wait({following, breaking}, return_when=asyncio.FIRST_COMPLETED)
+        if not following.done():
+            raise breaking.result()
+        breaking.cancel()
+    return following.result()
+
+
+@asynccontextmanager
+async def _lead(wish: _Wish) -> AsyncIterator[tuple[str, OwnUp | None]]:
+    """A lead to ask: the named one, the running one, else one of our own, stopped at the end."""
+    found = None if wish.lead else running(wish.folder)
+    if wish.lead or found:
+        if wish.up_flags:
+            flag = wish.up_flags[0]
+            raise CommandFailed(f"{flag} is for workers that are started; these run already", BAD_USAGE)
+        yield wish.lead or (found.lead if found else ""), None
+        return
+    console.print(f"starting lead, workers and gateway in {wish.folder}", soft_wrap=True, markup=False)
+    async with own_up(wish.folder, wish.up_flags) as (own, up):
+        console.print(f"gateway http://{up.gateway}", soft_wrap=True, markup=False)
+        if endpoint := custom_endpoint(os.environ):
+            console.print(f"the model is asked at {endpoint}, not at Anthropic", soft_wrap=True, markup=False)
+        yield up.lead, own
+
+
+async def _created(client: Client, wish: _Wish) -> lead_pb2.Run:
+    request = wish.request
+    try:
+        return await client.create_run(
+            request.plan,
+            request.repository,
+            project=request.project,
+            base=request.base,
+            limits=request.limits,
+            unserved_role=request.unserved_role,
+        )
+    except CodeframeError as error:
+        code = BAD_USAGE if error.code is grpc.StatusCode.INVALID_ARGUMENT else NOT_COMPLETED
+        raise CommandFailed(_refused(error, wish.plan), code) from None
+
+
+def _refused(error: CodeframeError, plan: PlanFile) -> str:
+    """What the lead found wrong, with the plan's lines where it speaks of the plan."""
+    lines = []
+    for each in error.violations:
+        part = each.field.removeprefix("plan.")
+        where = f"{plan.where(part)}: {part}" if part.startswith(("tasks", "title")) else part
+        lines.append(f"{where}: {each.message}" if where else each.message)
+    return "\n".join(lines) or error.message
