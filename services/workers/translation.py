@@ -1,5 +1,7 @@
 """Between the API's messages and the worker's words. Nothing is decided here."""
 
+import asyncio
+import json
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -8,6 +10,7 @@ from codeframe.v1 import events_pb2, evidence_pb2, plan_pb2, state_pb2, worker_p
 from services.workers.broadcast import Activity, Correction, Notice, TaskInProgress, TestsRan, TurnPaid
 from services.workers.notices import Batch, LoggedNotice
 from services.workers.outcome import Outcome
+from services.workers.verification import TestCase, TestReport
 from services.workers.work import (
     Artifact,
     AttemptRequest,
@@ -25,6 +28,7 @@ from services.workers.work import (
 )
 
 _ORPHAN_GRACE = Limits().orphan_grace
+_REPORT_PIECE = 2000  # tests
 
 
 def read_request(request: worker_pb2.ExecuteTaskRequest) -> AttemptRequest:
@@ -140,6 +144,22 @@ def _write_verification(one: VerificationRun) -> evidence_pb2.Verification:
         sandbox_mode=one.sandbox_mode,
         timed_out=one.timed_out,
     )
+
+
+async def write_report(report: TestReport, commit: str) -> bytes:
+    """A TestReport message as ProtoJSON. It may be long: others in the loop get their turn meanwhile."""
+    pieces: list[str] = []
+    for start in range(0, len(report.tests), _REPORT_PIECE):
+        tests = report.tests[start : start + _REPORT_PIECE]
+        pieces.append(",".join(json.dumps(_write_case(test)) for test in tests))
+        await asyncio.sleep(0)
+    head = json.dumps({"command": report.command, "commit": commit})
+    return f'{head[:-1]}, "tests": [{",".join(pieces)}]}}'.encode()
+
+
+def _write_case(test: TestCase) -> dict[str, str]:
+    case = {"id": test.id, "state": f"TEST_STATE_{test.state.name}"}
+    return case | {"message": test.message} if test.message else case
 
 
 def _write_usage(usage: ModelUsage) -> evidence_pb2.ModelUsage:

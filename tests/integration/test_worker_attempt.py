@@ -4,15 +4,17 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
 
-from codeframe.v1 import evidence_pb2, state_pb2
+from codeframe.v1 import events_pb2, evidence_pb2, state_pb2
 from services.workers.model.conversation import Conversation
 from tests.git_project import bytes_of, commit_files, files_at, git
 from tests.worker_stage import (
+    Calls,
     Step,
     Worker,
     descendants,
@@ -22,6 +24,7 @@ from tests.worker_stage import (
     prompt,
     python_project,
     serving,
+    signal_of,
     task_request,
     verify_request,
     write,
@@ -60,6 +63,12 @@ async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
         before = set((tmp_path / "data/attempts").iterdir())
     assert not before, "a workspace was left behind"
     assert not descendants(), "a process was left behind"
+
+
+async def never(_: Conversation) -> Calls:
+    """A turn that never ends."""
+    await asyncio.Event().wait()
+    return []
 
 
 def head(project: Path) -> str:
@@ -148,7 +157,7 @@ async def test_every_step_is_told_in_order(worker: Worker, project: Path) -> Non
 async def test_what_the_tests_find_is_corrected(worker: Worker, project: Path) -> None:
     told: list[str] = []
 
-    async def correct(conversation: Conversation) -> object:
+    async def correct(conversation: Conversation) -> Calls:
         told.append(last_told(conversation))
         return [overwrite("shop/mean.py", RIGHT)]
 
@@ -162,13 +171,7 @@ async def test_what_the_tests_find_is_corrected(worker: Worker, project: Path) -
     assert "assert 4 == 2" in told[0]
     notices = await worker.notices("run.sum.1")
     statuses = [n.correction_attempt.status for n in notices if n.HasField("correction_attempt")]
-    assert statuses == [evidence_pb2_events("STARTED"), evidence_pb2_events("SUCCEEDED")]
-
-
-def evidence_pb2_events(name: str) -> int:
-    from codeframe.v1 import events_pb2
-
-    return events_pb2.CorrectionStatus.Value(f"CORRECTION_STATUS_{name}")
+    assert statuses == [events_pb2.CORRECTION_STATUS_STARTED, events_pb2.CORRECTION_STATUS_SUCCEEDED]
 
 
 async def test_what_is_never_right_fails_with_the_work_pushed(worker: Worker, project: Path) -> None:
@@ -227,7 +230,7 @@ async def test_a_write_outside_the_scope_by_a_command_is_caught_in_the_diff(
     worker: Worker, project: Path
 ) -> None:
     """The tools refuse it; what a test run writes into the worktree is found in the final diff."""
-    sly = "import pathlib\n\n\ndef test_sly():\n    pathlib.Path('tests/test_prices.py').write_text('def test_total(): pass')\n"
+    sly = "def test_sly():\n    open('tests/test_prices.py', 'w').write('def test_total(): pass')\n"
     result = await do(worker, project, [write("tests/test_sly.py", sly)], [("run_tests", {})], corrections=0)
     assert outcome(result) == "VERIFICATION_FAILED"
     assert "outside the write scope" in result.message
@@ -235,11 +238,11 @@ async def test_a_write_outside_the_scope_by_a_command_is_caught_in_the_diff(
 
 
 async def test_the_agent_may_run_tests_while_it_works(worker: Worker, project: Path) -> None:
-    async def look(conversation: Conversation) -> object:
+    async def look(conversation: Conversation) -> Calls:
         assert "2 passed" in last_told(conversation)
         return [("run_tests", {"paths": ["tests/test_mean.py"]})]
 
-    async def look_again(conversation: Conversation) -> object:
+    async def look_again(conversation: Conversation) -> Calls:
         assert "1 passed" in last_told(conversation)
         return []
 
@@ -261,9 +264,6 @@ async def test_a_hanging_test_ends_within_its_limit_with_its_children(worker: Wo
 
 
 async def test_an_attempt_that_runs_out_of_time_pushes_what_it_has(worker: Worker, project: Path) -> None:
-    async def never(_: Conversation) -> object:
-        await asyncio.Event().wait()
-
     result = await do(worker, project, [write("shop/mean.py", RIGHT)], never, timeout=1)
     assert outcome(result) == "TIMED_OUT"
     assert worker.model.closed == ["sum"]
@@ -273,19 +273,24 @@ async def test_an_attempt_that_runs_out_of_time_pushes_what_it_has(worker: Worke
 
 async def test_a_cancelled_test_run_leaves_no_process(worker: Worker, project: Path) -> None:
     waits = (
-        "import subprocess, pathlib, time\n\n\ndef test_waits():\n"
-        "    subprocess.Popen(['setsid', 'sh', '-c', 'sleep 600 & exec sleep 600'])\n    time.sleep(600)\n"
+        "import subprocess, time\n\n\ndef test_waits():\n"
+        "    subprocess.Popen(['setsid', 'sh', '-c', 'sleep 600 & echo started > started; exec sleep 600'])\n"
+        "    time.sleep(600)\n"
     )
-    worker.model.scripts["sum"] = [[write("tests/test_waits.py", waits)]]
-    call = worker.execute(task_request(project, head(project), passing=[KNOWN]))
-    async for batch in (watch := worker.watch("run.sum.1")):
-        if any("runs python" in notice.activity_update.message for notice in batch.notices):
-            break
-    watch.cancel()
-    while len(descendants()) < 4:  # subreaper, pytest, and what the test started
-        await asyncio.sleep(0.02)
-    assert await worker.cancel("run.sum.1") == "OUTCOME_CANCELLED"
-    assert not descendants()
+    ready: asyncio.Queue[asyncio.StreamReader] = asyncio.Queue()
+    tree = worker.data.attempt("run.sum.1") / "tree"
+    async with AsyncExitStack() as stack:
+
+        async def run(_: Conversation) -> Calls:
+            ready.put_nowait(await stack.enter_async_context(signal_of(tree / "started")))
+            return [("run_tests", {})]
+
+        worker.model.scripts["sum"] = [[write("tests/test_waits.py", waits)], run]
+        call = worker.execute(task_request(project, head(project), passing=[KNOWN]))
+        assert await (await ready.get()).readline() == b"started\n"
+        assert len(descendants()) >= 4  # the subreaper, the tests, and what they started
+        assert await worker.cancel("run.sum.1") == "OUTCOME_CANCELLED"
+        assert not descendants()
     result = (await call).result
     assert (outcome(result), files_at(project, result.commit) >= {"tests/test_waits.py"}) == (
         "CANCELLED",
@@ -294,9 +299,6 @@ async def test_a_cancelled_test_run_leaves_no_process(worker: Worker, project: P
 
 
 async def test_an_interrupted_attempt_is_gone_on_with(worker: Worker, project: Path) -> None:
-    async def never(_: Conversation) -> object:
-        await asyncio.Event().wait()
-
     begun = await do(worker, project, [write("shop/mean.py", RIGHT)], never, timeout=1)
     worker.model.scripts["sum"] = [[write("tests/test_mean.py", TEST)]]
     request = task_request(

@@ -1,0 +1,125 @@
+"""The desk of an agent: its workspace, its tests, and the verification of what it commits."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from services.workers.branch import Branch
+from services.workers.broadcast import Activity, Broadcast, Phase, TaskInProgress
+from services.workers.checking import Checker, told
+from services.workers.desk import BaseFacts, GitAnswer, Verdict
+from services.workers.failures import as_outcomes
+from services.workers.halt import Halt
+from services.workers.outcome import Outcome
+from services.workers.roles.role import Role
+from services.workers.setup import Environment, SetupFailed
+from services.workers.tools.clip import clip
+from services.workers.work import Protected, TaskWork
+from services.workers.worktree import Worktree
+
+VERIFYING = 80  # progress
+_GIT_LIMIT = 1 << 20
+_GIT_TIMEOUT = 60.0
+_REFUSALS_TOLD = 20
+
+
+class TaskDesk:
+    """A Desk on a worktree and the branch that it is pushed to."""
+
+    def __init__(
+        self,
+        task: TaskWork,
+        role: Role,
+        base: BaseFacts,
+        worktree: Worktree,
+        branch: Branch,
+        environment: Environment,
+        checker: Checker,
+        broadcast: Broadcast,
+        halt: Halt,
+    ) -> None:
+        self._task = task
+        self._role = role
+        self._base = base
+        self._worktree = worktree
+        self._branch = branch
+        self._environment = environment
+        self._checker = checker
+        self._broadcast = broadcast
+        self._halt = halt
+        self._scope = role.scope(task.may_change, base.files)
+
+    @property
+    def root(self) -> Path:
+        """See Workspace."""
+        return self._worktree.root
+
+    @property
+    def base(self) -> BaseFacts:
+        """See Desk."""
+        return self._base
+
+    def clock_stopped(self) -> AbstractContextManager[None]:
+        """See Desk."""
+        return self._halt.clock_stopped()
+
+    async def git(self, *arguments: str) -> GitAnswer:
+        """See Workspace."""
+        with as_outcomes():
+            answer = await self._worktree.ask(*arguments, limit=_GIT_LIMIT, timeout=_GIT_TIMEOUT)
+        output = answer.stdout if answer.clipped or answer.exit_code in (0, 1) else answer.stderr
+        exit_code = 0 if answer.clipped else answer.exit_code
+        return GitAnswer(exit_code, output.decode(errors="replace"), answer.clipped)
+
+    async def run_tests(self, paths: Sequence[str]) -> str:
+        """See Workspace."""
+        with as_outcomes():
+            return await self._checker.try_out(self._worktree.root, self._environment, paths)
+
+    async def verify(self) -> Verdict:
+        """See Desk."""
+        await self._broadcast(TaskInProgress(Phase.VERIFYING, VERIFYING))
+        with as_outcomes():
+            before, commit = self._branch.pushed, await self._branch.save()
+            if self._branch.pushed != before:
+                await self._broadcast(Activity("git", f"pushed {commit[:12]} to {self._branch.name}"))
+            if (refusal := await self._refusal(commit)) is not None:
+                await self._broadcast(Activity("verification", refusal.summary))
+                return refusal
+            return await self._check(commit)
+
+    async def _check(self, commit: str) -> Verdict:
+        may_change = self._task.may_change
+        own = Protected.DEPENDENCIES in may_change
+        tests_may_go = Protected.TESTS in may_change
+        try:
+            report, judgement = await self._checker.check(
+                commit,
+                None if own else self._environment,
+                tests_may_go=tests_may_go,
+                new_test=self._role.new_tests and not tests_may_go,
+            )
+        except SetupFailed as error:
+            if not own:
+                raise
+            return Verdict(False, "setup fails with the changed dependencies", clip(str(error)))
+        if judgement.green:
+            return Verdict(True)
+        final = judgement.outcome if judgement.outcome in (Outcome.NO_TESTS, Outcome.SETUP_FAILED) else None
+        text = "\n\n".join([judgement.summary, clip(report.output), told(report)])
+        return Verdict(False, judgement.summary, text, final)
+
+    async def _refusal(self, commit: str) -> Verdict | None:
+        """Why a commit need not be checked: it changes nothing, or what it must not."""
+        repository, base = self._worktree.repository, self._task.base_commit
+        if await repository.tree(commit) == await repository.tree(base):
+            summary = "nothing is changed: the work equals its base"
+            return Verdict(False, summary, f"{summary}. Do the task, then end your turn.")
+        changes = await repository.changes(base, commit)
+        refusals = [said for change in changes if (said := self._scope.refusal(change.path))]
+        if not refusals:
+            return None
+        told = "\n".join(f"- {refusal}" for refusal in refusals[:_REFUSALS_TOLD])
+        more = f"\nand {len(refusals) - _REFUSALS_TOLD} more" if len(refusals) > _REFUSALS_TOLD else ""
+        text = f"These changes are not allowed; put each file back as it was at the base:\n{told}{more}"
+        return Verdict(False, f"{len(refusals)} changed files are outside the write scope", text)
