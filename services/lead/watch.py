@@ -105,9 +105,9 @@ class StatusServicer:
         self, request: status_pb2.WatchEventsRequest
     ) -> AsyncGenerator[status_pb2.WatchEventsResponse, None]:
         """What stands now, in pages."""
-        if not request.task_ids and (not request.run_ids or FLEET in request.run_ids):
-            if workers := self._workers():
-                yield status_pb2.WatchEventsResponse(workers=workers)
+        of_fleet = not request.task_ids and (not request.run_ids or FLEET in request.run_ids)
+        if of_fleet and (workers := self._workers()):
+            yield status_pb2.WatchEventsResponse(workers=workers)
         async for run in self._runs(request):
             yield status_pb2.WatchEventsResponse(runs=[run])
             after: int | None = None

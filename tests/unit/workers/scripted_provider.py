@@ -86,7 +86,7 @@ def start(input_tokens: int = 10, cache_write: int = 5, cache_read: int = 3) -> 
         "cache_creation_input_tokens": cache_write,
         "cache_read_input_tokens": cache_read,
     }
-    message = {
+    message: Event = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test-1", "content": [],
         "stop_reason": None, "stop_sequence": None, "usage": usage,
     }  # fmt: skip
@@ -102,13 +102,14 @@ def block(index: int, started: Event, *deltas: Event) -> list[Event]:
 
 
 def text(said: str, index: int = 0) -> list[Event]:
-    pieces = [{"type": "text_delta", "text": piece} for piece in (said[:3], said[3:])]
+    pieces: list[Event] = [{"type": "text_delta", "text": piece} for piece in (said[:3], said[3:])]
     return block(index, {"type": "text", "text": ""}, *pieces)
 
 
 def tool_use(name: str, input_json: str, index: int = 0, call_id: str = "toolu_1") -> list[Event]:
     half = len(input_json) // 2
-    pieces = [{"type": "input_json_delta", "partial_json": p} for p in (input_json[:half], input_json[half:])]
+    halves = (input_json[:half], input_json[half:])
+    pieces: list[Event] = [{"type": "input_json_delta", "partial_json": each} for each in halves]
     return block(index, {"type": "tool_use", "id": call_id, "name": name, "input": {}}, *pieces)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from services.workers.data_folder import DataFolder, DataFolderError
 from services.runtime.git import CommitNotFound, Git, GitError
+from services.workers.data_folder import DataFolder, DataFolderError
 from services.workers.repository import Repository, TooManyChanges
 from services.workers.work import FileChange
 from services.workers.worktree import Worktree
