@@ -48,6 +48,14 @@ while True:
     os.setsid()
 """
 
+LOUD = """
+import sys, time
+sys.stdout.write("x" * 3_000_000)
+sys.stdout.flush()
+open("ready", "w").close()
+time.sleep(600)
+"""
+
 STUBBORN = """
 import signal, time
 for number in range(1, 32):
@@ -150,14 +158,15 @@ async def test_a_timeout_kills_everything(run: Run, tree: Path, word: str, code:
     assert bearers(word) == []
 
 
-@pytest.mark.parametrize(
-    "code", [DAEMON + "time.sleep(600)", RUNNER, STUBBORN], ids=["daemon", "runner", "stubborn"]
-)
+ENDLESS = {"daemon": DAEMON + "time.sleep(600)", "runner": RUNNER, "stubborn": STUBBORN, "loud": LOUD}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
 async def test_a_cancelled_run_returns_when_everything_is_dead(
-    run: Run, tree: Path, word: str, code: str
+    run: Run, tree: Path, word: str, kind: str
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(run(code))
+        task = group.create_task(run(ENDLESS[kind]))
         await opened(tree / "ready")
         assert bearers(word)
         task.cancel()
@@ -172,6 +181,13 @@ async def test_cancelling_at_any_moment_leaves_nothing(run: Run, word: str) -> N
     for step in range(12):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run("import time; time.sleep(600)"), step * 0.012)
+        assert bearers(word) == []
+
+
+async def test_cancelling_while_the_answer_comes_leaves_nothing(run: Run, word: str) -> None:
+    for step in range(12):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(run("import sys; sys.stdout.write('x' * 2_000_000)"), 0.03 + step * 0.01)
         assert bearers(word) == []
 
 

@@ -19,6 +19,7 @@ SUBREAPER = Path(__file__).with_name("subreaper.py")
 LAUNCHER = Path(__file__).with_name("launcher.py")
 CHOICES = ("auto", *Mode)
 PROBE_TIMEOUT = 20.0
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +181,19 @@ async def _converse(order: bytes) -> bytes:
         raise SandboxError(f"the subreaper ended before it had its order: {problem}") from problem
     finally:
         process.stdin.close()
-        await _ended(process)
+        await _ended(process, process.stdout)
 
 
-async def _ended(process: Process) -> None:
-    """Wait for `process`, which ends soon, however often this is cancelled; then raise the cancellation."""
+async def _ended(process: Process, answers: asyncio.StreamReader) -> None:
+    """Wait for `process`, which ends soon, however often this is cancelled; then raise the cancellation.
+
+    What it still says is read and dropped: it could not end while nobody listens.
+    """
     cancelled: asyncio.CancelledError | None = None
-    while process.returncode is None:
+    while process.returncode is None or not answers.at_eof():
         try:
+            while await answers.read(CHUNK):
+                pass
             await process.wait()
         except asyncio.CancelledError as again:
             cancelled = again

@@ -313,6 +313,8 @@ def main() -> None:
         links.remove()
         if order["scratch"]:
             shutil.rmtree(order["scratch"], ignore_errors=True)
+    if ended_by == "cancelled":
+        return  # nobody waits for an answer
     kept.drain(output)
     said = Kept(1 << 16)
     said.drain(status)
