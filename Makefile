@@ -30,7 +30,7 @@ demo: $(READY) ## Runs a plan of coding tasks on a sample repository, start to e
 
 .PHONY: test
 test: $(READY) ## Runs every test that needs no key
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Each check is a target of its own, so that `make lint` and the like work alone.
 .PHONY: check lint format-check types layers proto-lint proto-drift proto-snapshot
