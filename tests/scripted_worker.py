@@ -39,10 +39,10 @@ _IDENTITY = ("-c", "user.name=worker", "-c", "user.email=worker@localhost", "-c"
 class Script:
     """What attempts do, shared by the workers of a test.
 
-    A task's attempt writes its `files` (by task, or by task and number such as `a.2`; default: one named after
-    the task), pushes, and waits for its gate where there is one. `endings` are what its first attempts end as
-    instead; those of `verify` are those of verifications. A verification runs its command, whose lines
-    `PASS id` and `FAIL id` are its report.
+    A task's attempt writes its `files` (by task, or by task and number such as `a.2`; default: one
+    named after the task), pushes, and waits for its gate where there is one. `endings` are what its
+    first attempts end as instead; those of `verify` are those of verifications. A verification runs
+    its command, whose lines `PASS id` and `FAIL id` are its report.
     """
 
     files: dict[str, Mapping[str, str | None]] = field(default_factory=dict)
@@ -51,6 +51,7 @@ class Script:
     notices: int = 1
     requests: list[AttemptRequest] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)
     ended: list[str] = field(default_factory=list)
     busiest: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -69,6 +70,21 @@ class Script:
         """Return once these attempts run."""
         async with self.changed:
             await self.changed.wait_for(lambda: self.running.issuperset(attempt_ids))
+
+    async def until_waiting(self, *attempt_ids: str) -> None:
+        """Return once these attempts wait at their gates: what they made is pushed."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.waiting.issuperset(attempt_ids))
+
+    async def wait_at(self, attempt_id: str, *names: str) -> None:
+        """Wait at the gates of these names, where there are some."""
+        for name in names:
+            if gate := self.gates.get(name):
+                async with self.changed:
+                    self.waiting.add(attempt_id)
+                    self.changed.notify_all()
+                await gate.wait()
+        self.waiting.discard(attempt_id)
 
     async def started(self, request: AttemptRequest) -> None:
         async with self.changed:
@@ -145,9 +161,7 @@ class ScriptedWork:
         await _git(
             checkout, "push", "--quiet", "--force", request.repository, f"HEAD:refs/heads/{work.branch}"
         )
-        for name in (work.task_id, f"{work.task_id}.{work.number}"):
-            if gate := self._script.gates.get(name):
-                await gate.wait()
+        await self._script.wait_at(request.attempt_id, work.task_id, f"{work.task_id}.{work.number}")
         await broadcast(TaskInProgress(Phase.VERIFYING, 80))
         if endings := self._script.endings.get(work.task_id):
             outcome = endings.popleft()
@@ -177,8 +191,7 @@ class ScriptedWork:
     async def _verify(
         self, request: AttemptRequest, work: VerifyWork, checkout: Path, broadcast: Broadcast, start: datetime
     ) -> TaskResult:
-        if gate := self._script.gates.get("verify"):
-            await gate.wait()
+        await self._script.wait_at(request.attempt_id, "verify")
         if endings := self._script.endings.get("verify"):
             outcome = endings.popleft()
             if outcome is not Outcome.SUCCEEDED:

@@ -1,0 +1,283 @@
+"""What is killed comes back: a lead, a worker, git. Nothing is done twice that was done once."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from codeframe.v1 import evidence_pb2, lead_pb2, lead_pb2_grpc, state_pb2
+from services.runtime.channel import open_channel
+from tests.git_project import branches, bytes_of, commit_files, files_at, git
+from tests.integration.lead_stage import FINAL, House, eventually, make_house, task
+from tests.scripted_worker import ServedWorker
+
+COMPLETED = state_pb2.RUN_STATE_COMPLETED
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return make_house(tmp_path)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class LeadProcess:
+    """`python -m services.lead`, started, killed and started again on one folder and port."""
+
+    def __init__(self, house: House, *workers: ServedWorker | str) -> None:
+        self.house = house
+        self.workers = [each if isinstance(each, str) else each.address for each in workers]
+        self.port = free_port()
+        self.process: asyncio.subprocess.Process | None = None
+        self.channel = open_channel(f"127.0.0.1:{self.port}")
+        self.stub = lead_pb2_grpc.LeadServiceStub(self.channel)
+
+    async def start(self) -> None:
+        """Start it; it answers once this returns."""
+        ready = self.house.folder / "ready"
+        ready.unlink(missing_ok=True)
+        arguments = ["--port", str(self.port), "--data-dir", str(self.house.folder / "lead")]
+        arguments += [word for each in self.workers for word in ("--worker", each)]
+        arguments += ["--ready-file", str(ready), "--log-level", "warning"]
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.lead", *arguments, stdin=asyncio.subprocess.DEVNULL
+        )
+        while not ready.exists():
+            assert self.process.returncode is None, "the lead ended"
+            await asyncio.sleep(0.02)
+
+    async def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send it a signal, and wait for its end; its exit code."""
+        assert self.process
+        self.process.send_signal(number)
+        return await self.process.wait()
+
+    async def create(self, *tasks: object, **more: object) -> lead_pb2.Run:
+        request = lead_pb2.CreateRunRequest(request_id="q", repository=str(self.house.project), **more)  # type: ignore[arg-type]
+        request.plan.title = "a plan"
+        request.plan.tasks.extend(tasks)  # type: ignore[arg-type]
+        return (await self.stub.CreateRun(request, wait_for_ready=True)).run
+
+    async def run(self, run_id: str) -> lead_pb2.Run:
+        request = lead_pb2.GetRunRequest(run_id=run_id)
+        return (await self.stub.GetRun(request, wait_for_ready=True)).run
+
+    async def ended(self, run_id: str) -> lead_pb2.Run:
+        for _ in range(1000):
+            if (run := await self.run(run_id)).state in FINAL:
+                return run
+            await asyncio.sleep(0.05)
+        raise AssertionError("the run does not end")
+
+    async def attempts(self, run_id: str) -> list[lead_pb2.Attempt]:
+        request = lead_pb2.ListAttemptsRequest(run_id=run_id, page_size=500)
+        return list((await self.stub.ListAttempts(request, wait_for_ready=True)).attempts)
+
+
+@asynccontextmanager
+async def lead_process(house: House, *workers: ServedWorker | str) -> AsyncIterator[LeadProcess]:
+    lead = LeadProcess(house, *workers)
+    await lead.start()
+    try:
+        yield lead
+    finally:
+        await lead.channel.close()
+        if lead.process and lead.process.returncode is None:
+            await lead.kill()
+
+
+async def test_a_killed_lead_comes_back_and_joins_its_attempts(house: House) -> None:
+    house.script.gate("a", "b")
+    before = bytes_of(house.project)
+    async with house.worker() as worker, lead_process(house, worker) as lead:
+        run = await lead.create(task("a"), task("b"), task("c", "a", "b"))
+        await house.script.until_running(f"{run.run_id}.a.1", f"{run.run_id}.b.1")
+        await lead.kill()
+        house.script.open("a")
+        await eventually(lambda: f"{run.run_id}.a.1" in house.script.ended)
+        await lead.start()
+        assert (await lead.run(run.run_id)).state == state_pb2.RUN_STATE_RUNNING
+        house.script.open("b")
+        ended = await lead.ended(run.run_id)
+        assert ended.state == COMPLETED, ended.failure
+        started = [request.attempt_id for request in house.script.requests]
+        assert len(started) == len(set(started)), "no attempt is started twice"
+        assert all(each.number == 1 for each in await lead.attempts(run.run_id) if each.task_id)
+        await eventually(lambda: not worker.attempts.unreleased)
+    assert bytes_of(house.project) == before
+
+
+async def test_a_lead_killed_at_any_moment_completes_and_pays_nothing_twice(house: House) -> None:
+    chance = random.Random(7)
+    async with house.worker(slots=3) as worker, lead_process(house, worker) as lead:
+        run = await lead.create(*(task(name) for name in "abc"), task("d", "a", "b"), task("e", "c"))
+        for _ in range(5):
+            await asyncio.sleep(chance.uniform(0.05, 0.6))
+            await lead.kill()
+            await lead.start()
+        ended = await lead.ended(run.run_id)
+        assert ended.state == COMPLETED, ended.failure
+        started = [request.attempt_id for request in house.script.requests]
+        assert len(started) == len(set(started)), "no attempt is started twice"
+        done = [each for each in await lead.attempts(run.run_id) if each.task_id]
+        assert [each.number for each in done] == [1] * 5
+        assert ended.usage[0].turns == 5
+        assert {f"{name}.txt" for name in "abcde"} <= files_at(house.project, ended.head_commit)
+        await eventually(lambda: not worker.attempts.unreleased)
+
+
+async def test_a_stopped_lead_ends_soon_and_cancels_nothing(house: House) -> None:
+    house.script.gate("a")
+    async with house.worker() as worker, lead_process(house, worker) as lead:
+        run = await lead.create(task("a"))
+        await house.script.until_running(f"{run.run_id}.a.1")
+        async with asyncio.timeout(10):
+            assert await lead.kill(signal.SIGTERM) == 0
+        assert worker.attempts.in_flight == (f"{run.run_id}.a.1",)
+        house.script.open("a")
+        await lead.start()
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+
+
+async def test_a_lead_that_was_frozen_loses_no_attempt(house: House) -> None:
+    house.script.gate("a")
+    async with house.worker() as worker, lead_process(house, worker) as lead:
+        run = await lead.create(task("a"))
+        await house.script.until_running(f"{run.run_id}.a.1")
+        assert lead.process
+        os.kill(lead.process.pid, signal.SIGSTOP)
+        await asyncio.sleep(3)
+        os.kill(lead.process.pid, signal.SIGCONT)
+        house.script.open("a")
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+        assert [each.outcome for each in await lead.attempts(run.run_id)] == [
+            evidence_pb2.OUTCOME_SUCCEEDED,
+            evidence_pb2.OUTCOME_SUCCEEDED,
+        ]
+
+
+async def test_a_request_is_repeated_over_a_killed_lead(house: House) -> None:
+    async with house.worker() as worker, lead_process(house, worker) as lead:
+        first = await lead.create(task("a"))
+        await lead.kill()
+        await lead.start()
+        assert (await lead.create(task("a"))).run_id == first.run_id
+        assert (await lead.ended(first.run_id)).state == COMPLETED
+
+
+async def test_a_worker_started_anew_means_lost_and_the_work_goes_on_from_what_was_pushed(
+    house: House,
+) -> None:
+    port = free_port()
+    house.script.gate("a.1")
+    async with house.lead(f"127.0.0.1:{port}") as lead:
+        async with house.worker(port=port):
+            run = await lead.create(task("a"))
+            await house.script.until_waiting(f"{run.run_id}.a.1")
+            pushed = branches(house.project)[f"codeframe/{run.run_id}/attempts/a/1"]
+        async with house.worker(port=port):
+            ended = await lead.ended(run.run_id)
+            assert ended.state == COMPLETED, ended.failure
+            first, second = house.script.work("a")
+            assert (second.number, second.start_commit, second.base_commit) == (2, pushed, first.base_commit)
+            assert second.previous
+            assert second.previous.outcome == "lost"
+            assert (await lead.tasks(run.run_id))["a"].retries == 0, "it costs nothing"
+
+
+async def test_a_worker_that_is_gone_means_lost_and_another_does_the_work(house: House) -> None:
+    house.script.gate("a.1")
+    async with house.worker("two", slots=1) as two:
+        async with house.worker("one", slots=5) as one, house.lead(one, two) as lead:
+            run = await lead.create(task("a"))
+            await house.script.until_running(f"{run.run_id}.a.1")
+        async with house.lead(one, two) as lead:
+            ended = await lead.ended(run.run_id)
+            assert ended.state == COMPLETED, ended.failure
+            tried = [each for each in await lead.attempts(run.run_id) if each.task_id]
+            assert [(each.agent_id, each.outcome) for each in tried] == [
+                ("one/backend", evidence_pb2.OUTCOME_LOST),
+                ("two/backend", evidence_pb2.OUTCOME_SUCCEEDED),
+            ]
+            assert "was silent" in tried[0].message
+
+
+async def test_a_repository_that_is_away_is_waited_for(house: House) -> None:
+    house.script.gate("a")
+    away = house.project.with_name("away")
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"))
+        await house.script.until_running(f"{run.run_id}.a.1")
+        house.project.rename(away)
+        house.script.open("a")
+        await eventually(lambda: not worker.attempts.in_flight)
+        await asyncio.sleep(1)
+        away.rename(house.project)
+        ended = await lead.ended(run.run_id)
+        assert ended.state == COMPLETED, ended.failure
+
+
+async def test_a_branch_that_somebody_else_moved_ends_the_run_and_is_left(house: House) -> None:
+    house.script.gate("a")
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b", "a"))
+        await house.script.until_running(f"{run.run_id}.a.1")
+        foreign = commit_files(house.project, {"foreign": ""})
+        git(house.project, "update-ref", f"refs/heads/{run.branch}", foreign)
+        house.script.open("a")
+        ended = await lead.ended(run.run_id)
+        assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_RUN_BRANCH_MOVED
+        assert run.branch in ended.failure.message
+        assert branches(house.project)[run.branch] == foreign
+
+
+async def test_an_attempts_own_time_ends_it_as_timed_out(house: House) -> None:
+    house.script.gate("a.1")
+    limits = lead_pb2.RunLimits(attempt_timeout=Duration(seconds=1))
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), limits=limits)
+        ended = await lead.ended(run.run_id)
+        assert ended.state == COMPLETED, ended.failure
+        assert (await lead.attempts(run.run_id))[1].outcome == evidence_pb2.OUTCOME_TIMED_OUT
+
+
+async def test_a_second_lead_on_the_same_folder_refuses_to_start(house: House) -> None:
+    async with lead_process(house) as lead:
+        other = LeadProcess(house)
+        with pytest.raises(AssertionError, match="the lead ended"):
+            await other.start()
+        await other.channel.close()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await lead.run("none")
+
+
+async def test_random_kills_of_lead_and_worker_together_never_lose_a_run(house: House) -> None:
+    chance = random.Random(3)
+    port = free_port()
+    async with lead_process(house, f"127.0.0.1:{port}") as lead:
+        async with house.worker(port=port, slots=3):
+            run = await lead.create(*(task(name) for name in "abc"), task("d", "a", "b", "c"))
+            await asyncio.sleep(chance.uniform(0.2, 1.0))
+        for _ in range(2):
+            await lead.kill()
+            async with house.worker(port=port, slots=3):
+                await lead.start()
+                await asyncio.sleep(chance.uniform(0.2, 1.0))
+        async with house.worker(port=port, slots=3):
+            ended = await lead.ended(run.run_id)
+            assert ended.state == COMPLETED, ended.failure
+            assert {f"{name}.txt" for name in "abcd"} <= files_at(house.project, ended.head_commit)
