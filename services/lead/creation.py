@@ -3,6 +3,7 @@
 Pure; `services.lead.repository` reads the tree. Raises the errors that CreateRun answers.
 """
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -26,8 +27,15 @@ class Tree:
     read: Callable[[str], str | None]
 
 
-def check_plan(request: lead_pb2.CreateRunRequest) -> Plan:
-    """The plan of a request. Raises InvalidArgument, INVALID_PLAN, naming each fault by its field."""
+def check_request(request: lead_pb2.CreateRunRequest) -> Plan:
+    """The plan of a request.
+
+    Raises InvalidArgument: INVALID_PLAN, naming each fault by its field; INVALID_REPOSITORY for a
+    relative path, which workers would look for elsewhere.
+    """
+    if ":" not in request.repository and not request.repository.startswith("/"):
+        text = f"{request.repository} is a relative path; give an absolute one, or a URL"
+        raise InvalidArgument("INVALID_REPOSITORY", text, violations=[Violation("repository", text)])
     plan = _plan(request.plan)
     found = faults(plan)
     if found:
@@ -99,8 +107,8 @@ def create_run(
 
 def project_name(request: lead_pb2.CreateRunRequest) -> str:
     """The request's project, else the repository's last path part, less ".git"."""
-    last = request.repository.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
-    allowed = "".join(char if char.isalnum() or char in "._-" else "-" for char in last)
+    last = re.split("[/:]", request.repository.rstrip("/"))[-1].removesuffix(".git")
+    allowed = re.sub("[^A-Za-z0-9._-]", "-", last)[:100]
     return request.project or allowed or "repository"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from codeframe.errors import Violation
 from codeframe.v1 import lead_pb2, lead_pb2_grpc, state_pb2
-from services.lead.creation import check_plan, create_run, project_name
+from services.lead.creation import check_request, create_run, project_name
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrator, NoSuchBase, NotARepository, head_branch
 from services.lead.journal import NewRun, RequestIdTaken, RunHead
@@ -60,7 +60,7 @@ class LeadServicer(lead_pb2_grpc.LeadServiceServicer):
 
     async def _create(self, request: lead_pb2.CreateRunRequest, digest: str) -> str | RunHead:
         """Make the run, or return the one made meanwhile. Nothing is written if anything is wrong."""
-        plan = check_plan(request)
+        plan = check_request(request)
         integrator = self._integrator_of(request.repository)
         run_id, now = self._new_id(), self._clock()
         try:
