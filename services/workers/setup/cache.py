@@ -24,9 +24,13 @@ class Made:
     sources: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
 
-    def environment(self, digest: str, place: Path) -> Environment:
-        """The environment that this is, where it was made in `place`."""
+    def environment(self, digest: str, place: Path, trusted: Iterable[Path]) -> Environment:
+        """The environment that this is, made in `place`. An interpreter is readable only inside `trusted`:
+        where a link leads was up to the commands."""
         path, readable, env = venv_parts(place / self.venv) if self.venv else ((), (), {})
+        readable = tuple(
+            folder for folder in readable if any(folder.is_relative_to(root) for root in trusted)
+        )
         return Environment(digest, path, (place, *readable), env, self.sources, self.links)
 
 
@@ -81,6 +85,11 @@ def modules_links(modules: Path, place: str, root: Path) -> list[tuple[str, str]
     return links
 
 
+def is_made(place: Path) -> bool:
+    """Whether `place` holds what a setup made, to its end."""
+    return (place / RECORD).is_file()
+
+
 def read_made(place: Path) -> Made | None:
     """The record of what was made in `place`; None where nothing was, or not to its end."""
     try:
@@ -107,6 +116,8 @@ def _sources(tree: Path, venv: Path) -> tuple[str, ...]:
     """The folders of the project that its editable installs named, then `src` and the root."""
     named: list[str] = []
     for file in sorted(venv.glob("lib/python3*/site-packages/*.pth")):
+        if file.is_symlink() or not file.is_file():
+            continue
         lines = file.read_text(errors="replace").splitlines()
         named += [os.path.relpath(line, tree) for line in lines if Path(line).is_relative_to(tree)]
     guessed = [name for name in ("src", ".") if (tree / name).is_dir()]

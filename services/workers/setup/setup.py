@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from services.workers.sandbox import Command, CommandResult, Limits, Sandbox, SandboxError, shell
-from services.workers.setup.cache import Made, harvest, listing, read_made, write_made
+from services.workers.setup.cache import Made, harvest, is_made, listing, read_made, write_made
 from services.workers.setup.environment import EVERYWHERE, Environment
 from services.workers.setup.errors import SetupFailed
 from services.workers.setup.named import named_environment
@@ -20,6 +20,7 @@ from services.workers.setup.toolchain import Toolchain
 
 GIB = 1 << 30
 ROOMY = Limits(processes=1024, memory=6 * GIB, file_size=4 * GIB, scratch=2 * GIB, output=256 * 1024)
+PARTS = ("tree", "venv", "python", "home")  # of a place in the cache, what commands may write
 LOCK_PAUSE = 0.1  # seconds between two tries for another process's lock
 
 
@@ -72,17 +73,19 @@ class Setup:
             recipe = recipe_for_command(checkout, command)
         else:
             recipe = find_recipe(
-                checkout, verification, "python -m pip" if self.toolchain.has_venv else "uv pip"
+                checkout, verification, "python -m pip" if self.toolchain.has_pip else "uv pip"
             )
         if recipe.is_empty:
             return self._with_tools(Environment())
         digest = recipe.digest(f"{self.toolchain.identity} {self.cache}")
         lock = self._locks.setdefault(digest, asyncio.Lock())
         async with lock:
-            if digest not in self._known:
+            if digest not in self._known or not is_made(self.cache / digest):
                 async with _held(self.cache / f"{digest}.lock"):
                     made = read_made(self.cache / digest) or await self._make(checkout, recipe, digest)
-                self._known[digest] = self._with_tools(made.environment(digest, self.cache / digest))
+                trusted = (self.cache / digest, *self.toolchain.readable)
+                environment = made.environment(digest, self.cache / digest, trusted)
+                self._known[digest] = self._with_tools(environment)
         return self._known[digest]
 
     def _with_tools(self, environment: Environment) -> Environment:
@@ -96,13 +99,14 @@ class Setup:
         deadline = asyncio.get_running_loop().time() + self.timeout
         if place.exists():
             await self._own(("rm", "-rf", "--", str(place)), self.cache)
-        (place / "home").mkdir(parents=True)
+        for part in PARTS:
+            (place / part).mkdir(parents=True)
         self._give_settings(place / "home")
         try:
             await self._own(("cp", "-a", "--", f"{checkout}/.", str(tree)), place, readable=(checkout,))
             before = listing(tree)
             if recipe.python:
-                await self._step(place, self._venv_line(place / "venv"), place, deadline)
+                await self._step(place, self._venv_line(place / "venv"), tree, deadline)
             for step in recipe.steps:
                 await self._step(place, step.line, tree / step.folder, deadline)
             made, rest = harvest(place, before)
@@ -116,8 +120,13 @@ class Setup:
         return made
 
     def _venv_line(self, venv: Path) -> str:
+        """The line that makes a Python environment with pip; to copy pip takes a tenth of installing it."""
+        place = shlex.quote(str(venv))
+        if self.toolchain.pip is not None:
+            pip = shlex.quote(str(self.toolchain.pip))
+            return f"python -m venv --without-pip {place} && cp -a {pip} {place}/lib/python3*/site-packages/"
         if self.toolchain.has_venv:
-            return f"python -m venv {shlex.quote(str(venv))}"
+            return f"python -m venv {place}"
         if self.toolchain.uv is None:
             raise SetupFailed(
                 "this Python cannot make an environment: install python3-venv (Debian) or uv, then try again"
@@ -138,7 +147,7 @@ class Setup:
             **self.operator.env,
             "HOME": home,
             "TMPDIR": home,
-            **({"VIRTUAL_ENV": str(place / "venv")} if (place / "venv").exists() else {}),
+            **({"VIRTUAL_ENV": str(place / "venv")} if (place / "venv" / "pyvenv.cfg").exists() else {}),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_CACHE_DIR": "1",
             "PIP_NO_INPUT": "1",
@@ -160,7 +169,7 @@ class Setup:
         command = Command(
             argv=shell(line),
             cwd=folder,
-            writable=(place,),
+            writable=tuple(place / part for part in PARTS),  # never the record beside them
             readable=(self._tools, *self.toolchain.readable, *self.operator.readable),
             path=(place / "venv" / "bin", self._tools),
             env=self._variables(place),

@@ -15,15 +15,21 @@ class Toolchain:
     """Programs by their paths; None where the machine has none.
 
     `python` is the interpreter the worker's own environment was made from, never that environment's.
-    `npm` is the folder of npm's own files. `has_venv`: whether `python -m venv` can put pip into what it
-    makes.
+    `npm` is the folder of npm's own files, `pip` that of the interpreter's pip. `has_venv`: whether
+    `python -m venv` can put pip into what it makes.
     """
 
     python: Path
     has_venv: bool = True
+    pip: Path | None = None
     node: Path | None = None
     npm: Path | None = None
     uv: Path | None = None
+
+    @property
+    def has_pip(self) -> bool:
+        """Whether an environment can have pip."""
+        return self.has_venv or self.pip is not None
 
     @property
     def readable(self) -> tuple[Path, ...]:
@@ -43,6 +49,7 @@ class Toolchain:
         version = f"python3.{sys.version_info.minor}"
         programs = {"python": self.python, "python3": self.python, version: self.python}
         programs |= {name: tool for name, tool in (("node", self.node), ("uv", self.uv)) if tool is not None}
+        _replace(folder / "pip", '#!/bin/sh\nexec python -m pip "$@"\n')
         for name, program in programs.items():
             _replace(folder / name, f'#!/bin/sh\nexec "{program}" "$@"\n')
         if self.node is not None and self.npm is not None:
@@ -58,6 +65,7 @@ def find_toolchain() -> Toolchain:
     uv = shutil.which("uv") or shutil.which("uv", path=sysconfig.get_path("scripts"))
     return Toolchain(
         python=python if python.exists() else Path(os.path.realpath(sys.executable)),
+        pip=_find_pip(),
         has_venv=importlib.util.find_spec("ensurepip") is not None,
         node=node,
         npm=npm,
@@ -68,6 +76,13 @@ def find_toolchain() -> Toolchain:
 def interpreter_folder(python: Path) -> Path:
     """The folder that holds an interpreter's programs and libraries."""
     return Path(os.path.realpath(python)).parent.parent
+
+
+def _find_pip() -> Path | None:
+    """The interpreter's pip, if it is whole: a distribution's may lean on other packages of its own."""
+    version = f"python3.{sys.version_info.minor}"
+    pip = Path(sys.base_prefix, "lib", version, "site-packages", "pip")
+    return pip if (pip / "_vendor" / "requests").is_dir() else None
 
 
 def _find_node() -> tuple[Path | None, Path | None]:

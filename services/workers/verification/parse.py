@@ -17,7 +17,6 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from services.workers.verification.report import TestCase, TestState
 
-MOST_BYTES = 16 << 20
 MOST_TESTS = 200_000
 MOST_MESSAGES = 2 << 20
 ID_LENGTH = 1000

@@ -11,6 +11,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.workers.verification.parse import ReportError
+from services.workers.verification.reading import read_file
+
 NODE_REPORTER = Path(__file__).with_name("node_reporter.mjs")
 PYTEST, NODE, JEST, OTHER = "pytest.xml", "node.jsonl", "jest.json", "report"
 
@@ -55,9 +58,8 @@ def test_script(command: str, checkout: Path) -> str:
     found = PREFIX.search(command)
     folder = (found["a"] or found["b"] or found["c"]).strip("'\"") if found else "."
     try:
-        package = json.loads((checkout / folder / "package.json").read_text(encoding="utf-8"))
-        script = package["scripts"]["test"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        script = json.loads(read_file(checkout / folder / "package.json", checkout) or b"")["scripts"]["test"]
+    except (ReportError, ValueError, LookupError, TypeError, RecursionError):
         return ""
     return script if isinstance(script, str) else ""
 

