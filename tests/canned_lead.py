@@ -44,6 +44,7 @@ class CannedLead(lead_pb2_grpc.LeadServiceServicer, status_pb2_grpc.StatusServic
     oldest: int = 0
     chunk: int = 4
     breaks: int = 0
+    same_run: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def refuse(self, method: str, *refusals: Refusal) -> None:
@@ -54,9 +55,11 @@ class CannedLead(lead_pb2_grpc.LeadServiceServicer, status_pb2_grpc.StatusServic
         """The requests of a method so far."""
         return [request for request in self.requests if type(request).__name__ == f"{method}Request"]
 
-    async def tell(self, *events: events_pb2.Event) -> None:
-        """Journal events."""
+    async def tell(self, *events: events_pb2.Event, ended: lead_pb2.Run | None = None) -> None:
+        """Journal events, and with them the end of a run, where one is named."""
         async with self.changed:
+            if ended is not None:
+                ended.end_time.GetCurrentTime()
             for event in events:
                 revision = self.journal[-1].revision + 1 if self.journal else 1
                 self.journal.append(
@@ -78,7 +81,7 @@ class CannedLead(lead_pb2_grpc.LeadServiceServicer, status_pb2_grpc.StatusServic
     async def CreateRun(self, request: lead_pb2.CreateRunRequest, context: Any) -> lead_pb2.CreateRunResponse:
         await self._take(request, context)
         for run in self.runs:
-            if run.request_id == request.request_id:
+            if self.same_run or run.request_id == request.request_id:
                 return lead_pb2.CreateRunResponse(run=run)
         run = lead_pb2.Run(
             run_id=f"run-{len(self.runs) + 1}", request_id=request.request_id, title=request.plan.title

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from codeframe.cli.screen import Screen
 from codeframe.cli.view import RunView
-from codeframe.client import Client, WatchBroken
+from codeframe.client import Client, CodeframeError, WatchBroken
 
 DETACH_SECONDS = 5.0
 # A lead that ends old connections is not worth a line; one that stays away is.
@@ -29,20 +29,22 @@ async def follow(client: Client, run_id: str, screen: Screen, view: RunView, *, 
     Raises CodeframeError.
     """
     interrupts: asyncio.Queue[None] = asyncio.Queue()
+    cancelling = asyncio.Event()
     with _interrupts(interrupts):
         async with asyncio.TaskGroup() as group:
             showing = group.create_task(_show(client, run_id, screen, view))
-            leaving = group.create_task(_heed(interrupts, client, run_id, screen, own))
+            leaving = group.create_task(_heed(interrupts, cancelling, run_id, screen, own))
             freshening = group.create_task(screen.keep_fresh())
             await asyncio.wait({showing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            ended = Followed.ENDED if showing.done() else leaving.result()
-            if ended is Followed.CANCELLED:  # what is in flight ends first, unless asked for a third time
+            if cancelling.is_set():  # what is in flight ends first, unless asked for a third time
+                await _cancel(client, run_id, screen)
                 third = group.create_task(interrupts.get())
                 await asyncio.wait({showing, third}, return_when=asyncio.FIRST_COMPLETED)
                 third.cancel()
+            ended = Followed.ENDED if showing.done() else Followed.DETACHED
             for task in (showing, leaving, freshening):
                 task.cancel()
-    return ended
+    return Followed.CANCELLED if cancelling.is_set() else ended
 
 
 async def _show(client: Client, run_id: str, screen: Screen, view: RunView) -> None:
@@ -54,12 +56,13 @@ async def _show(client: Client, run_id: str, screen: Screen, view: RunView) -> N
 
 
 async def _heed(
-    interrupts: asyncio.Queue[None], client: Client, run_id: str, screen: Screen, own: bool
-) -> Followed:
+    interrupts: asyncio.Queue[None], cancelling: asyncio.Event, run_id: str, screen: Screen, own: bool
+) -> None:
+    """Return once the user wants to leave; `cancelling` is set where the run is to be cancelled."""
     await interrupts.get()
     if not own:
         screen.note(f"the run goes on; `codeframe watch {run_id}` returns to it")
-        return Followed.DETACHED
+        return
     screen.note(
         f"detaching in {DETACH_SECONDS:g} s; the run goes on, and `codeframe watch {run_id}` returns to it. "
         "Ctrl-C again cancels the run."
@@ -67,11 +70,17 @@ async def _heed(
     try:
         async with asyncio.timeout(DETACH_SECONDS):
             await interrupts.get()
+            cancelling.set()
     except TimeoutError:
-        return Followed.DETACHED
+        return
+
+
+async def _cancel(client: Client, run_id: str, screen: Screen) -> None:
     screen.note("cancelling the run; waiting for its attempts to end (Ctrl-C again does not wait)")
-    await client.cancel_run(run_id, "cancelled at the command line")
-    return Followed.CANCELLED
+    try:
+        await client.cancel_run(run_id, "cancelled at the command line")
+    except CodeframeError as error:
+        screen.note(str(error))
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from codeframe.client import Client, CodeframeError, SnapshotStarted, Watch, WatchBroken, WatchItem
 from codeframe.v1 import events_pb2, lead_pb2, status_pb2
@@ -106,8 +105,7 @@ async def test_a_watch_of_runs_ends_with_them(lead: CannedLead, client: Client) 
     async with client.watch(run_ids=["r"], cursor="") as watch:
         await lead.tell(activity())
         assert revisions(await take(watch, 1)) == [1]
-        lead.runs[0].end_time.CopyFrom(Timestamp(seconds=1))
-        await lead.tell(activity(), activity("other"))
+        await lead.tell(activity(), activity("other"), ended=lead.runs[0])
         assert revisions([item async for item in watch]) == [2]
 
 

@@ -1,0 +1,339 @@
+"""The command line as a process, over a lead that a test holds."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from click.testing import CliRunner
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from codeframe.cli.__main__ import main
+from codeframe.errors import Violation
+from codeframe.v1 import events_pb2, evidence_pb2, lead_pb2, state_pb2
+from services.runtime.errors import FailedPrecondition, InvalidArgument
+from tests.canned_lead import CannedLead, serve
+
+PLAN = "title: Orders\ntasks:\n- id: api\n  title: The API\n  description: Do it\n  depends_on: [db, api]\n"
+
+
+class Command:
+    """A running `codeframe`, with what it has printed so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.out = ""
+
+    async def prints(self, text: str) -> None:
+        """Return once it has printed a text."""
+        assert self.process.stdout is not None
+        while text not in self.out:
+            line = await self.process.stdout.readline()
+            assert line, f"it ended without {text!r}:\n{self.out}"
+            self.out += line.decode()
+
+    async def ends(self) -> int:
+        """Its exit code."""
+        assert self.process.stdout is not None
+        self.out += (await self.process.stdout.read()).decode()
+        return await self.process.wait()
+
+
+@asynccontextmanager
+async def codeframe(*arguments: str, cwd: Path | None = None) -> AsyncIterator[Command]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CODEFRAME_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "codeframe.cli", *arguments),
+        cwd=cwd,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield Command(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def told(*arguments: str) -> tuple[int, str]:
+    """What a command prints, and its exit code."""
+    async with codeframe(*arguments) as command:
+        return await command.ends(), command.out
+
+
+@pytest.fixture
+def lead() -> CannedLead:
+    counts = lead_pb2.TaskCounts(total=2, completed=1, in_progress=1)
+    run = lead_pb2.Run(
+        run_id="r1",
+        project="shop",
+        title="Orders [bold]",
+        state=state_pb2.RUN_STATE_RUNNING,
+        counts=counts,
+        repository="/nowhere/shop",
+        base_commit="b" * 40,
+        head_commit="c" * 40,
+        branch="codeframe/r1/head",
+        create_time=Timestamp(seconds=1_700_000_000),
+        usage=[evidence_pb2.ModelUsage(model="claude-x", turns=3, input_tokens=1000, output_tokens=50)],
+    )
+    tasks = [
+        lead_pb2.Task(run_id="r1", task_id="api", role="backend", state=state_pb2.TASK_STATE_IN_PROGRESS),
+        lead_pb2.Task(
+            run_id="r1",
+            task_id="db",
+            role="backend",
+            state=state_pb2.TASK_STATE_COMPLETED,
+            commit="d" * 40,
+            attempts=1,
+        ),
+    ]
+    verification = evidence_pb2.Verification(
+        command="pytest", commit="d" * 40, green=True, passed=4, sandbox_mode="none"
+    )
+    result = evidence_pb2.TaskResult(
+        attempt_id="r1.db.1",
+        commit="d" * 40,
+        commit_subject="feat(db): The database",
+        verifications=[verification],
+        corrections=1,
+        files=[evidence_pb2.FileChange(path="db.py")],
+        sandbox_mode="none",
+        model_endpoint="http://127.0.0.1:9",
+        artifacts=[evidence_pb2.Artifact(name="diff", size=12)],
+    )
+    attempt = lead_pb2.Attempt(
+        attempt_id="r1.db.1",
+        run_id="r1",
+        task_id="db",
+        number=1,
+        agent_id="backend/backend",
+        outcome=evidence_pb2.OUTCOME_SUCCEEDED,
+        result=result,
+    )
+    worker = lead_pb2.Worker(
+        name="backend", address="127.0.0.1:50061", roles=["backend"], slots=2, sandbox_mode="none"
+    )
+    return CannedLead(runs=[run], tasks=tasks, attempts=[attempt], workers=[worker])
+
+
+async def end(lead: CannedLead, state: state_pb2.RunState.ValueType) -> None:
+    lead.runs[0].state = state
+    changed = events_pb2.RunStatusChanged(status=state)
+    await lead.tell(events_pb2.Event(run_id="r1", run_status_changed=changed), ended=lead.runs[0])
+
+
+async def test_runs_workers_and_cancel(lead: CannedLead) -> None:
+    async with serve(lead) as address:
+        code, out = await told("runs", "--lead", address)
+        assert code == 0
+        row = out.splitlines()[1].split()
+        assert row == ["r1", "shop", "RUNNING", "1/2", "2023-11-14", "22:13", "Orders", "[bold]"]
+        code, out = await told("workers", "--lead", address)
+        assert (code, out.splitlines()[1].split()[:3]) == (0, ["backend", "127.0.0.1:50061", "backend"])
+        assert "none" in out
+        assert await told("cancel", "r1", "--lead", address) == (0, "run r1: RUNNING\n")
+        lead.refuse("CancelRun", FailedPrecondition("RUN_ENDED", "run r1 has ended before"))
+        assert await told("cancel", "r1", "--lead", address) == (1, "Error: run r1 has ended before\n")
+        assert await told("show", "nope", "--lead", address) == (1, "Error: no run nope\n")
+
+
+async def test_show_has_the_evidence(lead: CannedLead) -> None:
+    lead.artifacts["r1.db.1", "diff"] = b"diff --git a\n"
+    async with serve(lead) as address:
+        code, out = await told("show", "r1", "--lead", address)
+        assert code == 0
+        assert await told("show", "r1", "--artifact", "r1.db.1", "diff", "--lead", address) == (
+            0,
+            "diff --git a\n",
+        )
+    for part in (
+        "run r1 RUNNING: Orders [bold]",
+        "branch     codeframe/r1/head at " + "c" * 40,
+        "green: 4 passed, 0 failed, 0 skipped by pytest; 1 file; 1 correction; sandbox none",
+        "r1.db.1  succeeded",
+        "model at http://127.0.0.1:9",
+        "artifact diff: 12 bytes",
+        "SANDBOX NONE",
+        "the model was asked at http://127.0.0.1:9, not at Anthropic",
+        "claude-x: 3 turns, 1,000 tokens in, 0 from cache, 0 to cache, 50 out",
+        "git diff bbbbbbbbbb..codeframe/r1/head",
+    ):
+        assert part in out
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [(state_pb2.RUN_STATE_COMPLETED, 0), (state_pb2.RUN_STATE_FAILED, 1)]
+)
+async def test_watch_follows_the_newest_to_its_end(
+    lead: CannedLead, state: state_pb2.RunState.ValueType, code: int
+) -> None:
+    async with serve(lead) as address, codeframe("watch", "--lead", address) as command:
+        await command.prints("SANDBOX NONE")
+        await lead.watched(1)
+        changed = events_pb2.TaskStatusChanged(
+            task_id="api",
+            status=state_pb2.TASK_STATE_IN_PROGRESS,
+            phase=state_pb2.TASK_PHASE_VERIFYING,
+        )
+        await lead.tell(events_pb2.Event(run_id="r1", task_status_changed=changed))
+        await command.prints("api: in progress, verifying\n")
+        await lead.break_watches()
+        await end(lead, state)
+        assert await command.ends() == code
+        name = state_pb2.RunState.Name(state).removeprefix("RUN_STATE_")
+        assert f"run: {name}\n" in command.out
+        assert f"run r1 {name}: Orders" in command.out
+
+
+async def test_ctrl_c_leaves_a_watch_at_once(lead: CannedLead) -> None:
+    async with serve(lead) as address, codeframe("watch", "r1", "--lead", address) as command:
+        await lead.watched(1)
+        await command.prints("SANDBOX NONE")
+        command.process.send_signal(signal.SIGINT)
+        assert await command.ends() == 130
+        assert "`codeframe watch r1` returns to it" in command.out
+    assert lead.asked("CancelRun") == []
+
+
+@asynccontextmanager
+async def running(lead: CannedLead, folder: Path) -> AsyncIterator[Command]:
+    """`codeframe run`, following."""
+    plan = folder / "plan.yaml"
+    plan.write_text(PLAN)
+    async with serve(lead) as address:
+        arguments = ("run", str(plan), "--repo", str(folder), "--lead", address)
+        async with codeframe(*arguments, "--timeout", "1h30m", "--concurrency", "3") as command:
+            await command.prints("SANDBOX NONE")
+            await lead.watched(1)
+            yield command
+
+
+@pytest.fixture
+def asked_again(lead: CannedLead) -> CannedLead:
+    """A lead that has the run already, and takes any CreateRun for it."""
+    lead.same_run = True
+    return lead
+
+
+async def test_a_run_is_asked_for_and_followed(asked_again: CannedLead, tmp_path: Path) -> None:
+    lead = asked_again
+    async with running(lead, tmp_path) as command:
+        await end(lead, state_pb2.RUN_STATE_COMPLETED)
+        assert await command.ends() == 0
+    request = lead.asked("CreateRun")[0]
+    assert request.repository == str(tmp_path)
+    assert request.plan.tasks[0].depends_on == ["db", "api"]
+    assert request.limits.run_timeout.seconds == 5400
+    assert request.limits.concurrency == 3
+    assert not request.limits.HasField("retries")
+
+
+async def test_a_second_ctrl_c_cancels_the_run(asked_again: CannedLead, tmp_path: Path) -> None:
+    lead = asked_again
+    async with running(lead, tmp_path) as command:
+        command.process.send_signal(signal.SIGINT)
+        await command.prints("detaching in 5 s; the run goes on, and `codeframe watch r1` returns to it")
+        command.process.send_signal(signal.SIGINT)
+        await command.prints("cancelling the run")
+        await end(lead, state_pb2.RUN_STATE_CANCELLED)
+        assert await command.ends() == 130
+        assert "run r1 CANCELLED" in command.out
+    assert lead.asked("CancelRun")[0].run_id == "r1"
+
+
+async def test_one_ctrl_c_detaches(asked_again: CannedLead, tmp_path: Path) -> None:
+    lead = asked_again
+    async with running(lead, tmp_path) as command:
+        command.process.send_signal(signal.SIGINT)
+        assert await command.ends() == 130
+    assert lead.asked("CancelRun") == []
+
+
+async def test_a_lead_that_stays_away_is_said_and_waited_for(
+    lead: CannedLead, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    lead.same_run = True
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN)
+    address = f"127.0.0.1:{unused_tcp_port}"
+    async with codeframe("run", str(plan), "--repo", str(tmp_path), "--lead", address) as command:
+        async with serve(lead, unused_tcp_port):
+            await lead.watched(1)
+        await command.prints("the lead does not answer")
+        async with serve(lead, unused_tcp_port):
+            await end(lead, state_pb2.RUN_STATE_COMPLETED)
+            assert await command.ends() == 0
+
+
+async def test_what_the_lead_finds_in_a_plan_is_shown_by_its_lines(lead: CannedLead, tmp_path: Path) -> None:
+    violations = [
+        Violation("plan.tasks[0].depends_on[0]", "no task is called 'db'"),
+        Violation("plan.tasks", "api → api"),
+        Violation("base", "no such branch"),
+    ]
+    lead.refuse("CreateRun", InvalidArgument("INVALID_PLAN", "the plan cannot run", violations=violations))
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    async with serve(lead) as address:
+        arguments = ("run", "plan.yaml", "--repo", ".", "--lead", address)
+        async with codeframe(*arguments, cwd=tmp_path) as command:
+            assert await command.ends() == 2
+    assert command.out.splitlines() == [
+        "Error: plan.yaml:6:16: tasks[0].depends_on[0]: no task is called 'db'",
+        "plan.yaml:3:1: tasks: api → api",
+        "base: no such branch",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plan.yaml"], "Missing option '--repo'"),
+        (["nope.yaml", "--repo", "."], "nope.yaml: No such file or directory"),
+        (["bad.yaml", "--repo", "."], "bad.yaml:1:1: tasks: is missing"),
+        (["binary.yaml", "--repo", "."], "binary.yaml: not UTF-8 text"),
+        (["plan.yaml", "--repo", "nope"], "--repo nope: no such folder"),
+        (["plan.yaml", "--repo", ".", "--timeout", "soon"], "'soon' is not a duration"),
+        (["plan.yaml", "--repo", ".", "--concurrency", "0"], "Invalid value for '--concurrency'"),
+        (["plan.yaml", "--repo", ".", "--lead", "here"], "'here' is not HOST:PORT"),
+        (
+            ["plan.yaml", "--repo", ".", "--lead", "127.0.0.1:1", "--sandbox", "none"],
+            "--sandbox is for workers",
+        ),
+    ],
+)
+def test_bad_usage_is_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CODEFRAME_LEAD", raising=False)
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    (tmp_path / "bad.yaml").write_text("title: T")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    result = CliRunner().invoke(main, ["run", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+async def test_no_lead_is_said_with_what_to_do(tmp_path: Path) -> None:
+    code, out = await told("runs", "--data-dir", str(tmp_path / "state"))
+    assert code == 1
+    assert out.startswith(f"Error: no lead is running in {tmp_path}/state: start one with `codeframe up`")
+    assert not (tmp_path / "state").exists()
+
+
+async def test_a_fault_of_the_lead_is_not_bad_usage(lead: CannedLead, tmp_path: Path) -> None:
+    lead.refuse("CreateRun", *([grpc.StatusCode.UNAVAILABLE] * 2))
+    lead.refuse("CreateRun", FailedPrecondition("RUN_ENDED", "cannot be"))
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    async with serve(lead) as address:
+        code, out = await told("run", str(tmp_path / "plan.yaml"), "--repo", str(tmp_path), "--lead", address)
+    assert (code, out) == (1, "Error: cannot be\n")

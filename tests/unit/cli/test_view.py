@@ -1,0 +1,157 @@
+"""What a follower knows of a run, and how it is shown."""
+
+import io
+import itertools
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from codeframe.cli.screen import Screen
+from codeframe.cli.view import UNCONFINED, RunView
+from codeframe.client import SnapshotStarted, WatchItem
+from codeframe.v1 import events_pb2, evidence_pb2, lead_pb2, state_pb2, status_pb2
+
+_revisions = itertools.count(100)
+
+
+def event(revision: int = 0, **payload: Any) -> status_pb2.JournaledEvent:
+    told = events_pb2.Event(run_id="r", **payload)
+    return status_pb2.JournaledEvent(revision=revision or next(_revisions), cursor="c", event=told)
+
+
+def changed(task_id: str, state: state_pb2.TaskState.ValueType, **fields: Any) -> status_pb2.JournaledEvent:
+    return event(task_status_changed=events_pb2.TaskStatusChanged(task_id=task_id, status=state, **fields))
+
+
+def view_of(*tasks: lead_pb2.Task) -> RunView:
+    view = RunView()
+    rows: list[WatchItem] = [SnapshotStarted(), lead_pb2.Run(run_id="r", title="T", revision=50), *tasks]
+    for row in rows:
+        view.apply(row)
+    return view
+
+
+def task(task_id: str = "api", **fields: Any) -> lead_pb2.Task:
+    return lead_pb2.Task(run_id="r", task_id=task_id, role="backend", revision=50, **fields)
+
+
+def test_each_transition_of_a_task_is_a_line() -> None:
+    view = view_of(task(state=state_pb2.TASK_STATE_PENDING, depends_on=["model"]))
+    told = [
+        changed("api", state_pb2.TASK_STATE_PENDING, waiting_for=state_pb2.WAITING_FOR_DEPENDENCIES),
+        changed("api", state_pb2.TASK_STATE_ASSIGNED, agent_id="w/backend"),
+        changed("api", state_pb2.TASK_STATE_IN_PROGRESS, phase=state_pb2.TASK_PHASE_WORKING, progress=10),
+        changed("api", state_pb2.TASK_STATE_IN_PROGRESS, phase=state_pb2.TASK_PHASE_WORKING, progress=20),
+        changed("api", state_pb2.TASK_STATE_IN_PROGRESS, phase=state_pb2.TASK_PHASE_VERIFYING),
+        event(test_result=events_pb2.TestResult(task_id="api", passed=3, failed=1)),
+        event(
+            correction_attempt=events_pb2.CorrectionAttempt(
+                task_id="api",
+                attempt_number=1,
+                max_attempts=3,
+                status=events_pb2.CORRECTION_STATUS_STARTED,
+            )
+        ),
+        event(
+            commit_created=events_pb2.CommitCreated(task_id="api", commit_hash="a" * 40, message="feat: x")
+        ),
+        changed("api", state_pb2.TASK_STATE_COMPLETED, progress=100),
+        event(run_status_changed=events_pb2.RunStatusChanged(status=state_pb2.RUN_STATE_COMPLETED)),
+    ]
+    assert [view.apply(each) for each in told] == [
+        "api: pending, waits for model",
+        "api: assigned",
+        "api: in progress, working",
+        "",
+        "api: in progress, verifying",
+        "api: verification red: 3 passed, 1 failed, 0 errors, 0 skipped",
+        "api: correction 1 of 3 started",
+        "api: commit aaaaaaaaaa feat: x",
+        "api: completed, aaaaaaaaaa",
+        "run: COMPLETED",
+    ]
+
+
+def test_a_retry_says_why() -> None:
+    view = view_of(task(state=state_pb2.TASK_STATE_IN_PROGRESS))
+    ended = events_pb2.AttemptEnded(
+        task_id="api", number=1, outcome=evidence_pb2.OUTCOME_VERIFICATION_FAILED, message="2 red\nmore"
+    )
+    assert view.apply(event(attempt_ended=ended)) == "api: attempt 1 verification failed 2 red"
+    again = changed(
+        "api",
+        state_pb2.TASK_STATE_PENDING,
+        waiting_for=state_pb2.WAITING_FOR_RETRY_TIME,
+        reason=evidence_pb2.OUTCOME_VERIFICATION_FAILED,
+    )
+    assert view.apply(again) == "api: pending, waits for retry time after verification failed"
+
+
+def test_an_event_that_the_row_holds_already_changes_nothing() -> None:
+    view = view_of(task(state=state_pb2.TASK_STATE_COMPLETED))
+    old = events_pb2.TaskStatusChanged(task_id="api", status=state_pb2.TASK_STATE_ASSIGNED)
+    assert view.apply(event(50, task_status_changed=old)) == ""
+    assert view.tasks["api"].task.state == state_pb2.TASK_STATE_COMPLETED
+    usage = evidence_pb2.ModelUsage(input_tokens=5, output_tokens=2)
+    view.apply(event(49, usage_recorded=events_pb2.UsageRecorded(usage=usage)))
+    assert (view.tokens_in, view.tokens_out) == (0, 0)
+    view.apply(event(51, usage_recorded=events_pb2.UsageRecorded(usage=usage)))
+    assert (view.tokens_in, view.tokens_out) == (5, 2)
+
+
+def test_a_state_of_a_later_version_is_shown_by_its_number() -> None:
+    view = view_of(task())
+    later = events_pb2.TaskStatusChanged(task_id="api")
+    later.status = 77  # type: ignore[assignment]
+    assert view.apply(event(task_status_changed=later)) == "api: TaskState 77"
+
+
+def test_a_worker_without_a_sandbox_is_said_once() -> None:
+    view = view_of()
+    assert view.apply(lead_pb2.Worker(name="a", sandbox_mode="bubblewrap")) == ""
+    assert view.apply(lead_pb2.Worker(name="b", sandbox_mode="none")) == UNCONFINED
+    assert view.apply(lead_pb2.Worker(name="c", sandbox_mode="none")) == ""
+
+
+def console(*, terminal: bool, height: int = 20) -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    return Console(file=out, force_terminal=terminal, width=100, height=height, color_system=None), out
+
+
+def test_a_pipe_gets_lines_and_no_table() -> None:
+    plain, out = console(terminal=False)
+    view = view_of(task())
+    with Screen(view, plain) as screen:
+        screen.changed(view.apply(changed("api", state_pb2.TASK_STATE_ASSIGNED)))
+        screen.changed("")
+    assert out.getvalue() == "api: assigned\n"
+
+
+@pytest.mark.parametrize("count", [3, 10_000])
+def test_a_terminal_gets_a_table_no_higher_than_itself(count: int) -> None:
+    terminal, out = console(terminal=True)
+    view = view_of(*(task(f"t{n}", state=state_pb2.TASK_STATE_PENDING) for n in range(count)))
+    view.apply(changed(f"t{count - 1}", state_pb2.TASK_STATE_IN_PROGRESS, phase=state_pb2.TASK_PHASE_SETUP))
+    view.apply(event(activity_update=events_pb2.ActivityUpdate(task_id=f"t{count - 1}", message="pip [red]")))
+    view.apply(lead_pb2.Worker(sandbox_mode="none"))
+    terminal.print(Screen(view, terminal).picture())
+    lines = out.getvalue().splitlines()
+    assert len(lines) < 20
+    assert lines[0].startswith(
+        f"T: run r UNSPECIFIED: {count - 1} pending, 1 in progress; 0 tokens in, 0 out"
+    )
+    assert lines[1] == UNCONFINED
+    working = next(line for line in lines if line.startswith(f"t{count - 1} "))
+    assert "setup: pip [red]" in working
+    assert ("more tasks" in lines[-1]) == (count > 20)
+
+
+def test_the_last_picture_stays() -> None:
+    terminal, out = console(terminal=True)
+    view = view_of(task(state=state_pb2.TASK_STATE_IN_PROGRESS))
+    with Screen(view, terminal) as screen:
+        screen.note("a line of our own")
+        view.apply(changed("api", state_pb2.TASK_STATE_COMPLETED))
+    assert "a line of our own" in out.getvalue()
+    assert "completed" in out.getvalue()
