@@ -341,7 +341,8 @@ async def test_a_refused_attempt_is_bound_elsewhere_and_costs_nothing(house: Hou
         house.worker("two", slots=1) as two,
         house.lead(one, two) as lead,
     ):
-        one.attempts.capability = replace(one.attempts.capability, model_problem="ANTHROPIC_API_KEY is not set")
+        problem = "ANTHROPIC_API_KEY is not set"
+        one.attempts.capability = replace(one.attempts.capability, model_problem=problem)
         run = await lead.create(task("a"))
         assert (await lead.ended(run.run_id)).state == COMPLETED
         last = (await lead.attempts(run.run_id))[-1]
