@@ -4,6 +4,7 @@ import asyncio
 import compileall
 import os
 import shutil
+import sys
 import venv
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from typing import Any
 from codeframe.v1 import evidence_pb2, plan_pb2, worker_pb2, worker_pb2_grpc
 from services.runtime.channel import open_channel
 from services.runtime.git import Git
+from services.runtime.process import install_child_watcher
 from services.runtime.server import Server
 from services.runtime.settings import ServerSettings
 from services.workers.attempt import AttemptPerformer, Means
@@ -129,9 +131,16 @@ class Worker:
         return evidence_pb2.Outcome.Name((await self.stub.CancelAttempt(asked)).outcome)
 
 
+def _wait_for_children_as_a_server_does() -> None:
+    install_child_watcher()
+    if sys.version_info < (3, 12):
+        asyncio.get_child_watcher().attach_loop(asyncio.get_running_loop())
+
+
 @asynccontextmanager
 async def serving(folder: Path, sandbox: str = "auto", slots: int = 4) -> AsyncIterator[Worker]:
     """A worker of all roles, whose data is in a folder; it is drained in the end."""
+    _wait_for_children_as_a_server_does()
     data, clock, model = DataFolder(folder, Git(os.environ)), SystemClock(), ScriptedModel()
     await data.open()
     box = await Sandbox.open(sandbox, scratch=data.scratch, hidden=(data.root, Path.home()))
@@ -283,6 +292,14 @@ async def signal_of(place: Path) -> AsyncIterator[asyncio.StreamReader]:
         yield reader
     finally:
         transport.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process lives; one that is dead but not reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def descendants(of: int | None = None) -> set[int]:

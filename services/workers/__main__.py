@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 SERVICES = ("codeframe.v1.WorkerService",)
 MODEL = "claude-sonnet-5"
+CHOICES = ("auto", *(mode.value for mode in Mode))
 NO_KEY = "this worker has no key for the model: set ANTHROPIC_API_KEY and start it again"
 
 
@@ -56,7 +57,6 @@ class WorkerSettings:
     "--role",
     "roles",
     multiple=True,
-    required=True,
     type=click.Choice(ROLE_NAMES),
     show_envvar=True,
     envvar="CODEFRAME_ROLES",
@@ -69,7 +69,7 @@ class WorkerSettings:
 @click.option(
     "--sandbox",
     default="auto",
-    type=click.Choice(("auto", *Mode)),
+    type=click.Choice(CHOICES),
     show_envvar=True,
     help="How commands are confined. With none they are not: they can do all that this user can.",
 )
@@ -100,6 +100,8 @@ def main(
 
     Reads ANTHROPIC_API_KEY, and ANTHROPIC_BASE_URL for another server of the Messages API.
     """
+    if not roles:
+        raise click.UsageError(f"say at least one --role (or CODEFRAME_ROLES): {', '.join(ROLE_NAMES)}")
     roles = tuple(dict.fromkeys(roles))
     told = WorkerSettings(
         name=name or f"{socket.gethostname()}-{'-'.join(roles)}",

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from google.protobuf import json_format
 
 from codeframe.v1 import events_pb2, evidence_pb2, state_pb2
+from services.runtime.lag import recording_lag
 from services.workers.model.conversation import Conversation
 from tests.git_project import bytes_of, commit_files, files_at, git
 from tests.worker_stage import (
@@ -364,6 +366,21 @@ async def test_a_base_that_cannot_be_verified_says_why(
     result = await worker.result(verify_request(project, commit, verification=verification, test_timeout=2))
     assert outcome(result) == expected, result.message
     assert result.message
+
+
+async def test_no_thread_and_no_held_up_loop_while_attempts_run(worker: Worker, project: Path) -> None:
+    """A health check would wait no longer than this for its turn."""
+    steps = [[write("shop/mean.py", RIGHT), write("tests/test_mean.py", TEST), ("run_tests", {})]]
+    assert outcome(await do(worker, project, *steps)) == "SUCCEEDED"
+    threads = set(threading.enumerate())
+    requests = [
+        task_request(project, head(project), attempt_id=f"run.sum.{n}", passing=[KNOWN]) for n in (2, 3, 4)
+    ]
+    with recording_lag() as lag:
+        results = await asyncio.gather(*map(worker.result, requests))
+    assert [outcome(result) for result in results] == ["SUCCEEDED"] * 3
+    assert set(threading.enumerate()) == threads
+    assert lag.longest < 0.5
 
 
 async def test_roles_differ_in_what_they_may_write(worker: Worker, project: Path) -> None:
