@@ -3,6 +3,7 @@
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -45,7 +46,7 @@ def make_app(
         return JSONResponse(model_info(model), headers={"request-id": request_id})
 
     async def show_bill(http: Request) -> Response:
-        return JSONResponse(bill.read())
+        return JSONResponse({"requests": bill.requests(), **asdict(bill.summary())})
 
     def api(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         """An endpoint of the API: an id for each request, a key and a version asked of it."""

@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -18,10 +19,20 @@ from demo.claude.cache import InputTokens
 from demo.claude.conversation import Conversation
 
 Json = dict[str, object]
+KINDS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 
 class BillError(Exception):
     """The bill cannot be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A bill's sums: replies finished, digests of requests that finished more than once, tokens by kind."""
+
+    finished: int
+    paid_twice: list[str]
+    totals: dict[str, int]
 
 
 class Bill:
@@ -95,23 +106,26 @@ class Bill:
             }
         )
 
-    def read(self) -> Json:
-        """The bill: its requests in the order they came, their sums, and the turns that were paid twice.
+    def requests(self) -> list[Json]:
+        """The requests, in the order they came, each with what is known of it.
 
         A reply that neither ended nor broke (it runs, or its server was killed) stands as started.
         """
-        requests: dict[str, Json] = {}
+        found: dict[str, Json] = {}
         for line in self._read().splitlines():
             entry = json.loads(line)
-            requests.setdefault(entry["request_id"], {}).update(entry)
-        listed = list(requests.values())
-        kinds = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+            found.setdefault(entry["request_id"], {}).update(entry)
+        return list(found.values())
+
+    def summary(self) -> "Summary":
+        """What it comes to."""
+        listed = self.requests()
         finished = Counter(str(entry["digest"]) for entry in listed if entry["state"] == "finished")
-        return {
-            "requests": listed,
-            "totals": {kind: sum(int(str(entry.get(kind, 0))) for entry in listed) for kind in kinds},
-            "paid_twice": sorted(digest for digest, times in finished.items() if times > 1),
-        }
+        return Summary(
+            finished=finished.total(),
+            paid_twice=sorted(digest for digest, times in finished.items() if times > 1),
+            totals={kind: sum(int(str(entry.get(kind, 0))) for entry in listed) for kind in KINDS},
+        )
 
     def close(self) -> None:
         """Let another process keep it."""

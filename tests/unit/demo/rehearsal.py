@@ -1,4 +1,4 @@
-"""The demo's tasks done by real agents, in worktrees of a real repository, without sandbox or services."""
+"""The demo's tasks done by real agents, in clones of a real repository, without sandbox or services."""
 
 import asyncio
 import os
@@ -53,8 +53,8 @@ async def git(folder: Path, *arguments: str) -> str:
 
 
 @dataclass
-class WorktreeDesk:
-    """A desk on a worktree: what is verified is committed there. `verdicts` are all so far."""
+class CloneDesk:
+    """A desk on a clone: what is verified is committed there. `verdicts` are all so far."""
 
     root: Path
     base: BaseFacts
@@ -91,17 +91,14 @@ class Rehearsal:
     repository: Path
     model: ClaudeModel
 
-    async def attempt(
-        self, task: PlannedTask, start: str, number: int = 1
-    ) -> tuple[AgentRecord, WorktreeDesk]:
-        """Do a task from a commit, on the branch `<task>/<number>`."""
-        tree = self.repository.parent / f"{task.id}-{number}"
-        await git(
-            self.repository, "worktree", "add", "--quiet", "-b", f"{task.id}/{number}", str(tree), start
-        )
-        files = frozenset((await git(tree, "ls-tree", "-r", "--name-only", "head")).splitlines())
+    async def attempt(self, task: PlannedTask, start: str, number: int = 1) -> tuple[AgentRecord, CloneDesk]:
+        """Do a task from a branch, on the branch `<task>/<number>`."""
+        branch, tree = f"{task.id}/{number}", self.repository.parent / f"{task.id}-{number}"
+        await git(self.repository, "clone", "--quiet", "--shared", "--branch", start, ".", str(tree))
+        await git(tree, "switch", "--quiet", "--create", branch)
+        files = frozenset((await git(self.repository, "ls-tree", "-r", "--name-only", "head")).splitlines())
         verification = task.verification or PYTEST
-        desk = WorktreeDesk(tree.resolve(), BaseFacts(verification, True, files), [])
+        desk = CloneDesk(tree.resolve(), BaseFacts(verification, True, files), [])
         agent = WorkerAgent(
             load_role(task.role),
             self.model,
@@ -120,7 +117,11 @@ class Rehearsal:
             branch="",
             start_commit="" if start == "head" else start,
         )
-        return await agent.execute_task(work), desk
+        record = await agent.execute_task(work)
+        await git(
+            self.repository, "fetch", "--quiet", "--no-write-fetch-head", str(tree), f"{branch}:{branch}"
+        )
+        return record, desk
 
     async def merge(self, task: PlannedTask, number: int = 1) -> None:
         """Merge an attempt's branch; a conflict fails the test."""

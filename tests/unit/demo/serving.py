@@ -62,9 +62,7 @@ class Serving:
 
     def requests(self) -> list[dict[str, object]]:
         """The requests on the bill."""
-        listed = self.bill.read()["requests"]
-        assert isinstance(listed, list)
-        return listed
+        return self.bill.requests()
 
     async def post(self, body: object) -> httpx2.Response:
         """A request as it is, with a key and a version."""

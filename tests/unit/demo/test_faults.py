@@ -61,7 +61,7 @@ async def test_a_status_so_many_times(tmp_path: Path, status: int, error: type[a
             assert caught.value.response.headers["retry-after"] == "2.5"
         assert (await streamed(claude)).stop_reason == "tool_use"
         assert states(claude) == ["refused", "refused", "finished"]
-        assert claude.bill.read()["paid_twice"] == []
+        assert claude.bill.summary().paid_twice == []
 
 
 async def test_faults_strike_one_after_the_other(tmp_path: Path) -> None:

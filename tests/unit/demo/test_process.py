@@ -149,7 +149,5 @@ def test_a_torn_line_of_the_bill_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / "bill.jsonl").write_text(f'{whole}\n{{"request_id": "req_2", "sta')
     bill = Bill(tmp_path, lambda: datetime.now(UTC))
     bill.refused("req_3", 400, "no", None)
-    requests = bill.read()["requests"]
-    assert isinstance(requests, list)
-    assert [request["request_id"] for request in requests] == ["req_1", "req_3"]
+    assert [request["request_id"] for request in bill.requests()] == ["req_1", "req_3"]
     bill.close()

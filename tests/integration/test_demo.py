@@ -1,0 +1,98 @@
+"""The demo, start to end, with servers killed in the midst of it; and stopped before its end."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+# What is killed, and the line that says when.
+KILLS = {
+    "orders: in progress, working": "claude",
+    "orders: in progress, verifying": "gateway",
+    "checkout: in progress, working": "lead",
+    "checkout-page: in progress, working": "frontend",
+}
+
+
+@contextmanager
+def playing(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The demo as a process, stopped at the end of the block."""
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "demo", "--keep", str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield demo
+    finally:
+        demo.terminate()
+        demo.communicate()
+
+
+def lines_of(demo: "subprocess.Popen[str]") -> Iterator[str]:
+    assert demo.stdout is not None
+    return iter(demo.stdout)
+
+
+def pids_of(line: str) -> dict[str, int]:
+    """What the demo's line about its processes says."""
+    return {name: int(pid) for name, pid in re.findall(r"(\w+) (\d+)", line.partition(": ")[2])}
+
+
+def assert_gone(pids: dict[str, int]) -> None:
+    for pid in pids.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def files_of_the_demo() -> str:
+    command = ["git", "status", "--porcelain", "--untracked-files=all", "--", "demo"]
+    return subprocess.check_output(command, cwd=CHECKOUT, text=True)
+
+
+@pytest.mark.timeout(400)
+def test_the_demo_completes_whatever_server_is_killed(tmp_path: Path) -> None:
+    before = files_of_the_demo()
+    left = dict(KILLS)
+    said: list[str] = []
+    pids: dict[str, int] = {}
+    with playing(tmp_path / "demo") as demo:
+        for line in lines_of(demo):
+            said.append(line)
+            if line.startswith("processes: "):
+                pids = pids_of(line)
+            if name := left.pop(line.strip(), None):
+                os.kill(pids[name], signal.SIGKILL)
+        output = "".join(said)
+        assert demo.wait() == 0, output
+    assert left == {}
+    assert re.search(r"run \S+ COMPLETED", output)
+    assert re.search(r"branch +codeframe/\S+/head", output)
+    assert re.search(r"\d+ turns finished, 0 of them twice", output)
+    assert re.search(r"checkout +backend .* green: 18 passed, 0 failed", output)
+    assert said[-1].startswith("COMPLETED")
+    assert files_of_the_demo() == before
+    assert_gone(pids)
+
+
+@pytest.mark.timeout(120)
+def test_a_demo_that_is_stopped_leaves_nothing_running(tmp_path: Path) -> None:
+    pids: dict[str, int] = {}
+    with playing(tmp_path / "demo") as demo:
+        for line in lines_of(demo):
+            if line.startswith("processes: "):
+                pids = pids_of(line)
+            if line.startswith("run: RUNNING"):
+                demo.send_signal(signal.SIGINT)
+        assert demo.wait() == 130
+    assert len(pids) == 6
+    assert_gone(pids)
