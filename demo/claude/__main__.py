@@ -170,9 +170,9 @@ def main(given: Sequence[str]) -> int:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
         def ready() -> None:
-            print(url, flush=True)
             if options.ready_file:
                 _write(options.ready_file, url + "\n")
+            print(url, flush=True)
 
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"

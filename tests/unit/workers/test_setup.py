@@ -106,6 +106,7 @@ def entries(folder: Path) -> set[str]:
 
 
 @in_each_mode
+@pytest.mark.timeout(240)  # installs from the package index
 async def test_tests_that_need_an_installed_package_can_run(setup: Setup, write: Write) -> None:
     test = "from greeting import greet\ndef test_it(): assert greet() == 'hello'\n"
     checkout = write({"requirements.txt": "greeting==1.0\n", "test_it.py": test})
