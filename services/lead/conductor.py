@@ -166,6 +166,7 @@ class LeadAgent:
             journaled = True
             self._roles_told |= any(isinstance(each.happening, RolesServed) for each in told)
         finally:
+            self._ended = not journaled
             self._answer(told, journaled)
 
     def _answer(self, told: Sequence[Told], journaled: bool) -> None:
@@ -284,9 +285,9 @@ class LeadAgent:
                     await self.tell(found.happening)
                     await found.clear_up()
                 failures = 0
-            except ConductorEnded:
-                return
             except Exception as error:
+                if self._ended:
+                    return
                 trouble = None if isinstance(error, GitError) else error
                 if not failures:
                     log.warning("trying again", what=type(command).__name__, why=str(error), exc_info=trouble)
