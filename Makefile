@@ -20,7 +20,8 @@ $(READY): requirements-dev.lock pyproject.toml
 		if [ -z "$(PYTHON)" ]; then echo "setup: needs Python 3.11 or newer; say PYTHON=..." >&2; exit 1; fi; \
 		"$(PYTHON)" -m venv .venv; \
 	fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@# The lock is whole: with --no-deps a release made after it (coverage[toml] of pytest-cov) is not looked at.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
