@@ -91,6 +91,7 @@ class Child:
             try:
                 await self.start()
                 restarted()
+                self._say(f"{self.plan.name} is back at {self.address}")
             except ServerDied as died:
                 self._say(str(died))
 

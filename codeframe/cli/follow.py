@@ -48,6 +48,8 @@ async def follow(client: Client, run_id: str, screen: Screen, view: RunView, *, 
 
 
 async def _show(client: Client, run_id: str, screen: Screen, view: RunView) -> None:
+    async for worker in client.workers():
+        screen.changed(view.apply(worker))
     async with client.watch(run_ids=[run_id]) as watch:
         async for item in watch:
             if isinstance(item, WatchBroken) and item.failures == _TELLING_FAILURES:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,9 +18,12 @@ START_SECONDS = 120.0
 
 
 class OwnUp:
-    """An `up` of our own: it ends with us, unless it was told to stay."""
+    """An `up` of our own: it ends with us, unless it was told to stay.
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    A plain Popen, waited for by its pidfd: asyncio's own kills what it started as it closes.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self._process = process
         self._log = log
         self._stays = False
@@ -29,7 +33,7 @@ class OwnUp:
         try:
             async with asyncio.timeout(START_SECONDS):
                 while (up := running(folder)) is None or up.pid != self._process.pid:
-                    if self._process.returncode is not None:
+                    if self._process.poll() is not None:
                         raise self._failed("the servers did not start")
                     await asyncio.sleep(0.05)
                 return up
@@ -38,21 +42,32 @@ class OwnUp:
 
     async def broken(self) -> CommandFailed:
         """What to say once it has ended under our feet."""
-        await self._process.wait()
+        await self._ended()
         return self._failed("the servers were stopped; `codeframe up` brings them back, and the run goes on")
 
-    async def stay(self) -> None:
+    def stay(self) -> None:
         """Let it outlive us."""
         assert self._process.stdin is not None
         self._process.stdin.write(STAY)
-        await self._process.stdin.drain()
+        self._process.stdin.flush()
         self._stays = True
 
     async def end(self) -> None:
         """Stop it, and wait, unless it stays."""
-        if not self._stays and self._process.returncode is None:
+        if not self._stays and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            await self._process.wait()
+            await self._ended()
+
+    async def _ended(self) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        descriptor = os.pidfd_open(self._process.pid)
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        self._process.wait()
 
     def _failed(self, what: str) -> CommandFailed:
         lines = self._log.read_text(errors="replace").strip().splitlines()[-20:]
@@ -70,17 +85,22 @@ async def own_up(folder: Path, arguments: Sequence[str]) -> AsyncIterator[tuple[
         raise CommandFailed(missing, BAD_USAGE)
     log = folder / "logs" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with log.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "codeframe.cli", "up", "--exit-with-parent"),
-            *("--data-dir", str(folder), *arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    own = OwnUp(process, log)
+    own = OwnUp(_spawn(folder, arguments, log), log)
     try:
         yield own, await own.ready(folder)
     finally:
         await own.end()
+
+
+def _spawn(folder: Path, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "codeframe.cli", "up", "--exit-with-parent"),
+                *("--data-dir", str(folder), *arguments),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )

@@ -20,6 +20,7 @@ from codeframe.cli.follow import Followed
 from codeframe.cli.key import custom_endpoint
 from codeframe.cli.look import follow_and_report
 from codeframe.cli.own_up import OwnUp, own_up
+from codeframe.cli.view import UNCONFINED
 from codeframe.client import Client, CodeframeError
 from codeframe.planfile import PlanFile, PlanFileError, read_plan
 from codeframe.project import parse_duration
@@ -45,7 +46,8 @@ class _Wish:
     request: lead_pb2.CreateRunRequest
     folder: Path
     lead: str | None
-    up_flags: list[str]
+    sandbox: str | None
+    model: str | None
 
 
 @click.command()
@@ -98,9 +100,7 @@ def run(
         limits=limits,
         unserved_role=fail if fail_unserved else wait,
     )
-    given = {"--sandbox": sandbox, "--model": model}
-    flags = [word for flag, value in given.items() if value for word in (flag, value)]
-    sys.exit(run_async(_run(_Wish(plan_file, request, folder, lead, flags))))
+    sys.exit(run_async(_run(_Wish(plan_file, request, folder, lead, sandbox, model))))
 
 
 def _read_plan(path: Path) -> PlanFile:
@@ -133,7 +133,7 @@ async def _run(wish: _Wish) -> int:
             return code
         followed, code = await _while_up(own, client, created)
         if followed is Followed.DETACHED:
-            await own.stay()
+            own.stay()
             console.print("lead, workers and gateway run on; `codeframe down` stops them")
         return code
 
@@ -153,16 +153,19 @@ async def _while_up(own: OwnUp, client: Client, run: lead_pb2.Run) -> tuple[Foll
 @asynccontextmanager
 async def _lead(wish: _Wish) -> AsyncIterator[tuple[str, OwnUp | None]]:
     """A lead to ask: the named one, the running one, else one of our own, stopped at the end."""
+    given = {flag: value for flag, value in (("--sandbox", wish.sandbox), ("--model", wish.model)) if value}
     found = None if wish.lead else running(wish.folder)
     if wish.lead or found:
-        if wish.up_flags:
-            flag = wish.up_flags[0]
+        for flag in given:
             raise CommandFailed(f"{flag} is for workers that are started; these run already", BAD_USAGE)
         yield wish.lead or (found.lead if found else ""), None
         return
     console.print(f"starting lead, workers and gateway in {wish.folder}", soft_wrap=True, markup=False)
-    async with own_up(wish.folder, wish.up_flags) as (own, up):
+    flags = [word for pair in given.items() for word in pair]
+    async with own_up(wish.folder, flags) as (own, up):
         console.print(f"gateway http://{up.gateway}", soft_wrap=True, markup=False)
+        if (wish.sandbox or os.environ.get("CODEFRAME_SANDBOX")) == "none":
+            console.print(UNCONFINED, style="bold yellow")
         if endpoint := custom_endpoint(os.environ):
             console.print(f"the model is asked at {endpoint}, not at Anthropic", soft_wrap=True, markup=False)
         yield up.lead, own

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from codeframe.cli.names import run_state, task_state
+from codeframe.cli.names import task_state
 from codeframe.cli.view import UNCONFINED, RunView, TaskView
 from codeframe.v1 import state_pb2
 
@@ -87,15 +87,8 @@ class Screen:
         return Group(*self._heading(), table, *more)
 
     def _heading(self) -> list[Text]:
-        view, counts = self._view, dict.fromkeys(COLOURS, 0)
-        for each in view.tasks.values():
-            state = task_state(each.task.state)
-            counts[state] = counts.get(state, 0) + 1
-        told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        tokens = f"{view.tokens_in:,} tokens in, {view.tokens_out:,} out"
-        lines = [
-            Text(f"{view.run.title}: run {view.run.run_id} {run_state(view.run.state)}: {told}; {tokens}")
-        ]
+        view = self._view
+        lines = [Text(view.summary())]
         if view.unconfined:
             lines.append(Text(UNCONFINED, style="bold yellow"))
         if unserved := view.unserved_roles():

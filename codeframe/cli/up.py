@@ -125,8 +125,17 @@ class Fleet:
         self._children += fresh
         async with asyncio.TaskGroup() as group:
             for child in fresh:
-                group.create_task(child.start())
+                group.create_task(self._start_one(child))
         return fresh
+
+    async def _start_one(self, child: Child) -> None:
+        try:
+            await child.start()
+        except ServerDied:
+            if child.port in (0, self._asked_port(child.plan.name)):
+                raise
+            child.port = 0  # somebody may have taken the port that we wished for
+            await child.start()
 
     async def _stop_all(self) -> None:
         """Workers first: the lead journals what they hand back."""
@@ -140,9 +149,11 @@ class Fleet:
 
     def _port(self, name: str) -> int:
         """The port that was asked for; else the one it had before, else the usual one, where free."""
-        asked = {"lead": self._settings.lead_port, "gateway": self._settings.gateway_port}.get(name, 0)
         wished = (self._ports.get(name, 0), _USUAL_PORTS.get(name, 0))
-        return asked or next((port for port in wished if port and _is_free(port)), 0)
+        return self._asked_port(name) or next((port for port in wished if port and _is_free(port)), 0)
+
+    def _asked_port(self, name: str) -> int:
+        return {"lead": self._settings.lead_port, "gateway": self._settings.gateway_port}.get(name, 0)
 
     def _workers(self) -> list[ServerPlan]:
         settings = self._settings

@@ -1,5 +1,6 @@
 """What a follower of one run knows of it: folded from a watch's rows and events."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from codeframe.cli.names import first_line, outcome, run_state, spoken, task_state
@@ -64,11 +65,20 @@ class RunView:
                 self.tasks[item.task_id] = TaskView(item)
             case lead_pb2.Worker():
                 return self._take_worker(item)
+            case status_pb2.Bookmark(snapshot_end=True):
+                return self.summary()
             case status_pb2.JournaledEvent():
                 return self._event(item)
             case _:
                 pass
         return ""
+
+    def summary(self) -> str:
+        """The run in a line: its state, its tasks by state, its tokens."""
+        counts = Counter(task_state(each.task.state) for each in self.tasks.values())
+        told = ", ".join(f"{count} {state}" for state, count in counts.items())
+        tokens = f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
+        return f"{self.run.title}: run {self.run.run_id} {run_state(self.run.state)}: {told}; {tokens}"
 
     def unserved_roles(self) -> list[str]:
         """Roles that a task waits for a worker of."""

@@ -44,18 +44,7 @@ async def run_child(
     Returns, or raises on cancellation, only once the program is dead, and its process group was told to die.
     Raises ChildError where it cannot be started or takes too long.
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=cwd,
-            env=env,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ChildError(f"cannot run {argv[0]} in {cwd}: {error.strerror}") from None
+    process = await _start(argv, cwd, env)
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -72,6 +61,32 @@ async def run_child(
     finally:
         await _end(process)
     return ChildAnswer(exit_code, stdout[:limit], complaint.result(), len(stdout) > limit)
+
+
+async def _start(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> asyncio.subprocess.Process:
+    """Start a program. Cancelled, it ends it and all that it started; asyncio would end it alone."""
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *argv,
+            cwd=cwd,
+            env=env,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except OSError as error:
+        raise ChildError(f"cannot run {argv[0]} in {cwd}: {error.strerror}") from None
+    except asyncio.CancelledError:
+        while not starting.done():  # soon, and however often this is cancelled
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([starting])
+        if starting.exception() is None:
+            await _end(starting.result())
+        raise
 
 
 async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:

@@ -1,0 +1,273 @@
+"""`codeframe up` and the fleet of `run`, with the real servers: what starts, comes back, is left."""
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import codeframe
+from codeframe.cli.folder import Up, remember_ports, running
+
+pytestmark = pytest.mark.timeout(180)
+
+PLAN = """\
+title: A page
+tasks:
+- id: page
+  title: The page
+  description: Make it
+  role: backend
+  verification: python3 -m pytest
+"""
+
+
+class Command:
+    """A running `codeframe`, with what it has printed so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.out = ""
+
+    async def prints(self, text: str) -> None:
+        """Return once it has printed a text."""
+        assert self.process.stdout is not None
+        while text not in self.out:
+            line = await self.process.stdout.readline()
+            assert line, f"it ended without {text!r}:\n{self.out}"
+            self.out += line.decode()
+
+    async def ends(self) -> int:
+        """Its exit code."""
+        assert self.process.stdout is not None
+        self.out += (await self.process.stdout.read()).decode()
+        return await self.process.wait()
+
+
+@pytest.fixture
+async def state(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[dict[str, str]]:
+    """An environment of one's own: no key, a model that never answers, a short drain; nothing is left."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("CODEFRAME_", "ANTHROPIC_"))
+    }
+    environment = kept | {
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{unused_tcp_port}",
+        "CODEFRAME_DRAIN_SECONDS": "0.5",
+    }
+    yield environment
+    if up := running(folder(environment)):
+        left = everything(up)
+        os.kill(up.pid, signal.SIGTERM)
+        await left.gone()
+
+
+@asynccontextmanager
+async def command(environment: dict[str, str], *arguments: str) -> AsyncIterator[Command]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "codeframe.cli", *arguments),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield Command(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def told(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
+    async with command(environment, *arguments) as asked:
+        return await asked.ends(), asked.out
+
+
+def folder(environment: dict[str, str]) -> Path:
+    return Path(environment["XDG_STATE_HOME"]) / "codeframe"
+
+
+def fleet(environment: dict[str, str]) -> Up:
+    up = running(folder(environment))
+    assert up is not None
+    return up
+
+
+class Watched:
+    """Processes by descriptor, so that a number that is taken again is not mistaken."""
+
+    def __init__(self, *pids: int) -> None:
+        self._open = [os.pidfd_open(pid) for pid in pids]
+
+    async def gone(self) -> None:
+        """Return once all have ended."""
+        loop = asyncio.get_running_loop()
+        for each in self._open:
+            ended = asyncio.Event()
+            loop.add_reader(each, ended.set)
+            await ended.wait()
+            loop.remove_reader(each)
+            os.close(each)
+
+    def alive(self) -> bool:
+        """Whether none has ended."""
+        return not select.select(self._open, [], [], 0)[0]
+
+
+def everything(up: Up) -> Watched:
+    return Watched(up.pid, *up.pids.values())
+
+
+async def test_up_keeps_its_servers_and_leaves_none(state: dict[str, str]) -> None:
+    async with command(state, "up", "--sandbox", "none") as up:
+        await up.prints("not at Anthropic")
+        assert "SANDBOX NONE" in up.out
+        first = fleet(state)
+        assert set(first.servers) == {"lead", "gateway", "backend", "frontend", "test"}
+        code, out = await told(state, "up")
+        assert code == 1
+        assert f"codeframe is up in {folder(state)} already (process {first.pid}, lead {first.lead})" in out
+
+        for name in ("lead", "backend", "gateway"):
+            os.kill(first.pids[name], signal.SIGKILL)
+        for name in ("lead", "backend", "gateway"):
+            await up.prints(f"{name} ended (signal SIGKILL); starting it again")
+        for name in ("lead", "backend", "gateway"):
+            await up.prints(f"{name} is back at {first.servers[name]}")
+        assert fleet(state).servers == first.servers
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            answer = await http.get(f"http://{first.gateway}/v1/runs")
+        assert answer.json() == {"runs": [], "next_page_token": ""}
+
+        processes = everything(fleet(state))
+        up.process.kill()
+        await processes.gone()
+    assert running(folder(state)) is None
+
+
+async def test_stopped_servers_have_their_ports_again(
+    state: dict[str, str], unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    wished = {name: unused_tcp_port_factory() for name in ("lead", "gateway", "backend", "frontend", "test")}
+    folder(state).mkdir(parents=True)
+    remember_ports(folder(state), wished)
+    async with command(state, "up") as up:
+        await up.prints("ready: ")
+        found = fleet(state)
+        assert found.servers == {name: f"127.0.0.1:{port}" for name, port in wished.items()}
+        assert (found.pid, found.lead) == (up.process.pid, found.servers["lead"])
+        processes = everything(found)
+        up.process.send_signal(signal.SIGTERM)
+        assert await up.ends() == 0
+        await processes.gone()
+        assert not (folder(state) / "up.json").exists()
+
+
+def repository(where: Path) -> Path:
+    where.mkdir()
+    (where / "README.md").write_text("a page\n")
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for arguments in (("init", "-q", "-b", "main"), ("add", "-A"), (*author, "commit", "-q", "-m", "base")):
+        subprocess.run(["git", *arguments], cwd=where, check=True)
+    return where
+
+
+async def test_a_run_that_is_left_goes_on(state: dict[str, str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN)
+    repo = str(repository(tmp_path / "repo"))
+    async with command(state, "run", str(plan), "--repo", repo, "--sandbox", "none") as run:
+        await run.prints("page: in progress, working")
+        up = fleet(state)
+        run.process.send_signal(signal.SIGINT)
+        assert await run.ends() == 130
+    assert "Traceback" not in run.out
+    assert "starting lead, workers and gateway" in run.out
+    assert "SANDBOX NONE" in run.out
+    assert "detaching in 5 s" in run.out
+    assert "`codeframe down` stops them" in run.out
+    processes = everything(up)
+    assert processes.alive()
+    run_id = run.out.partition("codeframe watch ")[2].partition("`")[0]
+
+    async with command(state, "watch", run_id) as watch:
+        await watch.prints("SANDBOX NONE")
+        code, out = await told(state, "cancel", run_id)
+        assert (code, out) == (0, f"run {run_id}: CANCELLING\n")
+        assert await watch.ends() == 1
+        assert f"run {run_id} CANCELLED" in watch.out
+    code, out = await told(state, "down")
+    assert (code, out.startswith("stopping the fleet")) == (0, True)
+    await processes.gone()
+
+
+async def test_a_refused_plan_is_bad_usage_and_leaves_nothing(state: dict[str, str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN + "  depends_on: [page]\n")
+    repo = str(repository(tmp_path / "repo"))
+    async with command(state, "run", str(plan), "--repo", repo) as run:
+        await run.prints("gateway http://")
+        processes = everything(fleet(state))
+        assert await run.ends() == 2
+        assert f"{plan}:8:16: tasks[0].depends_on[0]: task 'page' depends on itself" in run.out
+        await processes.gone()
+    assert [path.name for path in (Path(repo) / ".git" / "refs" / "heads").iterdir()] == ["main"]
+
+
+async def test_a_killed_run_takes_its_fleet_along(state: dict[str, str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN)
+    async with command(
+        state, "run", str(plan), "--repo", str(repository(tmp_path / "repo")), "--sandbox", "none"
+    ) as run:
+        await run.prints("page: ")
+        processes = everything(fleet(state))
+        run.process.kill()
+        await processes.gone()
+
+
+async def test_a_fleet_that_is_stopped_under_a_run_is_said(state: dict[str, str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN)
+    async with command(
+        state, "run", str(plan), "--repo", str(repository(tmp_path / "repo")), "--sandbox", "none"
+    ) as run:
+        await run.prints("page: ")
+        assert (await told(state, "down"))[0] == 0
+        assert await run.ends() == 1
+        assert "`codeframe up` brings them back, and the run goes on" in run.out
+
+
+async def test_no_key_is_said_before_anything_starts(state: dict[str, str], tmp_path: Path) -> None:
+    del state["ANTHROPIC_BASE_URL"]
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN)
+    code, out = await told(state, "run", str(plan), "--repo", str(tmp_path))
+    assert code == 2
+    assert "ANTHROPIC_API_KEY is not set" in out
+    assert not (folder(state) / "logs").exists()
+
+
+async def test_the_wheel_alone_says_where_the_servers_are(state: dict[str, str], tmp_path: Path) -> None:
+    """Without site, the editable install's path is not there: what is left is what a wheel holds."""
+    package = Path(codeframe.__file__).parent
+    for name in ("codeframe", "buf"):
+        (tmp_path / name).symlink_to(package.parent / name)
+    paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-S", "-m", "codeframe.cli", "up"),
+        env=state | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *paths])},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"the servers are not part of this package: run from a checkout" in errors
