@@ -43,7 +43,9 @@ async def test_a_killed_server_comes_back_at_its_address(tmp_path: Path) -> None
                 await restarted.wait()
             restarted.clear()
             assert child.address == address
-            assert said[round_].startswith("gateway ended (signal SIGKILL); starting it again in 0.")
+            ended, back = said[2 * round_ :]
+            assert ended.startswith("gateway ended (signal SIGKILL); starting it again in 0.")
+            assert back == f"gateway is back at {address}"
         assert child.pid != first
         await asyncio.open_connection("127.0.0.1", child.port)
     with pytest.raises(ConnectionRefusedError):
