@@ -73,9 +73,10 @@ class Screen:
 
     def picture(self) -> Group:
         """The run as a heading and a table, as high as the terminal."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for column in ("task", "role", "state", "agent", "what"):
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
+        for column in ("task", "role", "state", "agent"):
             table.add_column(column, no_wrap=True, overflow="ellipsis")
+        table.add_column("what", no_wrap=True, overflow="ellipsis", ratio=1)  # the one that gives way
         rows = max(5, self._console.height - 6)
         shown = _most_interesting(list(self._view.tasks.values()), rows)
         for each in shown:

@@ -147,6 +147,17 @@ def test_a_terminal_gets_a_table_no_higher_than_itself(count: int) -> None:
     assert ("more tasks" in lines[-1]) == (count > 20)
 
 
+def test_a_long_line_of_an_agent_shortens_no_other_column() -> None:
+    terminal, out = console(terminal=True)
+    view = view_of(task("checkout-page", state=state_pb2.TASK_STATE_IN_PROGRESS))
+    said = "makes the environment that the checks run in, or finds it made " * 3
+    view.apply(event(activity_update=events_pb2.ActivityUpdate(task_id="checkout-page", message=said)))
+    terminal.print(Screen(view, terminal).picture())
+    row = next(line for line in out.getvalue().splitlines() if line.startswith("checkout-page"))
+    assert row.split()[:4] == ["checkout-page", "backend", "in", "progress"]
+    assert row.endswith("…")
+
+
 def test_the_last_picture_stays() -> None:
     terminal, out = console(terminal=True)
     view = view_of(task(state=state_pb2.TASK_STATE_IN_PROGRESS))
