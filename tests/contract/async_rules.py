@@ -1,0 +1,205 @@
+"""What our code on the event loop never does, read from the syntax tree. Each rule yields offences."""
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+LEAVES_THE_LOOP = frozenset(
+    {
+        "run_in_executor",
+        "set_default_executor",
+        "to_thread",
+        "ThreadPoolExecutor",
+        "ProcessPoolExecutor",
+        "InterpreterPoolExecutor",
+        "start_new_thread",
+        "run_coroutine_threadsafe",
+        "call_soon_threadsafe",
+        "ensure_future",
+        "run_until_complete",
+        "new_event_loop",
+    }
+)
+THREADED_MODULES = frozenset({"threading", "_thread", "concurrent", "multiprocessing", "nest_asyncio"})
+ASKS_FOR_A_LOOP = frozenset({"get_event_loop", "_get_running_loop"})
+FAILS_WITHOUT_A_LOOP = frozenset({"get_running_loop", "current_task", "all_tasks"})
+SAYS_THERE_IS_NONE = frozenset({"RuntimeError", "Exception", "BaseException"})
+AWAITED = frozenset({"execute_task", "ExecuteTask", "broadcast", "_broadcast", "broadcast_task_status"})
+
+Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """What a rule forbids, and the line where it stands."""
+
+    line: int
+    what: str
+
+
+Rule = Callable[[ast.Module], Iterator[Offence]]
+
+
+def leaves_the_loop(tree: ast.Module) -> Iterator[Offence]:
+    """Threads, pools, executors, a second loop, and modules that are about nothing else."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name in LEAVES_THE_LOOP:
+                yield Offence(node.lineno, name)
+            case ast.Import(names=names):
+                for each in names:
+                    if each.name.partition(".")[0] in THREADED_MODULES:
+                        yield Offence(node.lineno, f"import {each.name}")
+            case ast.ImportFrom(module=module, names=names):
+                if (module or "").partition(".")[0] in THREADED_MODULES:
+                    yield Offence(node.lineno, f"from {module} import …")
+                for each in names:
+                    if each.name in LEAVES_THE_LOOP | {"futures"}:
+                        yield Offence(node.lineno, each.name)
+
+
+def detects_a_loop(tree: ast.Module) -> Iterator[Offence]:
+    """Asking whether a loop runs: by a call made for it, or by the error that says that none does."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name in ASKS_FOR_A_LOOP:
+                yield Offence(node.lineno, name)
+            case ast.Try() | ast.TryStar():
+                caught = [handler.type for handler in node.handlers]
+                if any(_says_there_is_none(kind) for kind in caught):
+                    yield from _asks(node.body)
+            case ast.With() | ast.AsyncWith():
+                suppressed = [
+                    argument
+                    for item in node.items
+                    if isinstance(item.context_expr, ast.Call) and _last(item.context_expr.func) == "suppress"
+                    for argument in item.context_expr.args
+                ]
+                if any(_says_there_is_none(kind) for kind in suppressed):
+                    yield from _asks(node.body)
+
+
+def _says_there_is_none(kind: ast.expr | None) -> bool:
+    if isinstance(kind, ast.Tuple):
+        return any(_says_there_is_none(each) for each in kind.elts)
+    return kind is None or _last(kind) in SAYS_THERE_IS_NONE
+
+
+def _asks(body: list[ast.stmt]) -> Iterator[Offence]:
+    """Statements of a `try` that only ask for the loop; where one does work as well, its errors are other."""
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call) and _last(node.func) in FAILS_WITHOUT_A_LOOP:
+                yield Offence(node.lineno, f"{_last(node.func)}() in a try that catches its absence")
+
+
+def forgets_a_task(tree: ast.Module) -> Iterator[Offence]:
+    """A task that nobody owns.
+
+    A task is made by a TaskGroup: a name or attribute that `async with TaskGroup() as` binds, that is
+    annotated as one, or that one of these is assigned to. Any other `create_task` must give a name which the
+    same function awaits, or hands to something that it awaits.
+    """
+    groups = _groups(tree)
+    for function in (node for node in ast.walk(tree) if isinstance(node, Scope)):
+        awaited = _awaited_names(function)
+        for statement in _own_nodes(function):
+            kept = _kept_as(statement)
+            for call in _calls_in(statement):
+                if _last(call.func) != "create_task":
+                    continue
+                owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+                if owner not in groups and not (kept and kept in awaited):
+                    yield Offence(call.lineno, f"{ast.unparse(call.func)}() outside a TaskGroup, not awaited")
+
+
+def _groups(tree: ast.Module) -> set[str]:
+    """The text of every expression that is a TaskGroup."""
+    found: set[str] = set()
+    assigned: list[tuple[str, str]] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.withitem(context_expr=made, optional_vars=ast.expr() as name):
+                if _makes_group(made):
+                    found.add(ast.unparse(name))
+            case ast.arg(arg=name, annotation=ast.expr() as kind):
+                if _is_group(kind):
+                    found.add(name)
+            case ast.AnnAssign(target=target, annotation=kind):
+                if _is_group(kind):
+                    found.add(ast.unparse(target))
+            case ast.Assign(targets=[target], value=ast.Await(value=value)) if _makes_group(value):
+                found.add(ast.unparse(target))
+            case ast.Assign(targets=[target], value=value):
+                assigned.append((ast.unparse(target), ast.unparse(value)))
+    return found | {target for target, value in assigned if value in found}
+
+
+def _makes_group(made: ast.expr) -> bool:
+    """`TaskGroup()`, or that handed to an exit stack."""
+    if not isinstance(made, ast.Call):
+        return False
+    return _last(made.func) == "TaskGroup" or any(_makes_group(argument) for argument in made.args)
+
+
+def _is_group(kind: ast.expr) -> bool:
+    return any(_last(node) == "TaskGroup" for node in ast.walk(kind) if isinstance(node, ast.expr))
+
+
+def _kept_as(node: ast.AST) -> str:
+    """The one name that an assignment gives what its right side is, a call."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call()):
+            return name
+    return ""
+
+
+def _awaited_names(function: Scope) -> set[str]:
+    awaits = (node for node in _own_nodes(function) if isinstance(node, ast.Await))
+    return {node.id for each in awaits for node in ast.walk(each) if isinstance(node, ast.Name)}
+
+
+def _own_nodes(function: Scope) -> Iterator[ast.AST]:
+    """The nodes of a function, less those of functions inside it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
+
+
+def _calls_in(node: ast.AST) -> Iterator[ast.Call]:
+    """The calls that a statement makes by itself, not those of statements inside it."""
+    waiting = [child for child in ast.iter_child_nodes(node) if isinstance(node, ast.stmt)]
+    while waiting:
+        child = waiting.pop()
+        if isinstance(child, ast.Call):
+            yield child
+        if not isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            waiting += ast.iter_child_nodes(child)
+
+
+def leaves_unawaited(tree: ast.Module) -> Iterator[Offence]:
+    """A task's execution or a broadcast that is called but not directly awaited."""
+    stubs = {
+        ast.unparse(target)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+        if isinstance(node.value, ast.Call) and _last(node.value.func) == "unary_unary"
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    }
+    awaited = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Await)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or id(node) in awaited:
+            continue
+        if _last(node.func) in AWAITED or ast.unparse(node.func) in stubs:
+            yield Offence(node.lineno, f"{ast.unparse(node.func)}() is not awaited")
+
+
+def _last(expression: ast.expr) -> str:
+    """The last name of a dotted expression."""
+    match expression:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name
+    return ""

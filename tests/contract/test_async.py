@@ -1,0 +1,186 @@
+"""What the change from threads to async means for the code itself, checked on its syntax tree."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from services.workers.agent import BackendWorkerAgent, FrontendWorkerAgent, TestWorkerAgent
+from tests.contract.async_rules import (
+    Offence,
+    Rule,
+    detects_a_loop,
+    forgets_a_task,
+    leaves_the_loop,
+    leaves_unawaited,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("codeframe", "services", "gateway", "demo")  # bench/ alone has threads: what we are measured against
+
+
+@cache
+def trees() -> tuple[tuple[str, ast.Module], ...]:
+    """Every module of ours that may run beside an event loop."""
+    return tuple(
+        (str(path.relative_to(ROOT)), ast.parse(path.read_text()))
+        for room in ROOMS
+        for path in sorted((ROOT / room).rglob("*.py"))
+        if "_pb2" not in path.name and not path.is_relative_to(ROOT / "demo/project")
+    )
+
+
+def found(rule: Rule) -> list[str]:
+    """What a rule finds in the whole house."""
+    return [f"{path}:{each.line}: {each.what}" for path, tree in trees() for each in rule(tree)]
+
+
+def seen(rule: Rule, source: str) -> list[Offence]:
+    return list(rule(ast.parse(textwrap.dedent(source))))
+
+
+def test_there_is_a_house_to_look_at() -> None:
+    names = [path for path, _ in trees()]
+    assert len(names) > 150
+    assert {"services/workers/agent.py", "gateway/sse.py", "codeframe/client/watch.py"} <= set(names)
+
+
+def test_no_work_leaves_the_event_loop() -> None:
+    assert found(leaves_the_loop) == []
+
+
+def test_nothing_asks_whether_a_loop_runs() -> None:
+    assert found(detects_a_loop) == []
+
+
+def test_no_task_is_fired_and_forgotten() -> None:
+    assert found(forgets_a_task) == []
+
+
+def test_execute_task_and_broadcasts_are_awaited_wherever_they_are_called() -> None:
+    assert found(leaves_unawaited) == []
+
+
+@pytest.mark.parametrize("agent", [BackendWorkerAgent, FrontendWorkerAgent, TestWorkerAgent])
+def test_execute_task_of_each_agent_is_a_coroutine_function(agent: type[object]) -> None:
+    assert inspect.iscoroutinefunction(agent.execute_task)  # type: ignore[attr-defined]
+
+
+def test_async_anthropic_is_the_only_client_and_made_in_one_place() -> None:
+    used = [f"{path}: {name}" for path, tree in trees() for name in of_anthropic(tree)]
+    clients = [each for each in used if "Client" in each or each.endswith("Anthropic")]
+    assert clients == [
+        "services/workers/model/claude.py: AsyncAnthropic",
+        "services/workers/model/claude.py: DefaultAioHttpClient",
+    ]
+    made = [path for path, tree in trees() for node in ast.walk(tree) if is_made(node, "AsyncAnthropic")]
+    assert made == ["services/workers/model/claude.py"]
+
+
+def of_anthropic(tree: ast.Module) -> Iterator[str]:
+    """The names that a module takes from the anthropic package."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=str(module), names=names) if module.partition(".")[0] == "anthropic":
+                yield from (each.name for each in names)
+            case ast.Attribute(value=ast.Name(id="anthropic"), attr=name):
+                yield name
+
+
+def is_made(node: ast.AST, name: str) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)):
+            return called == name
+    return False
+
+
+@pytest.mark.parametrize(
+    ("rule", "source"),
+    [
+        (leaves_the_loop, "async def f(loop): await loop.run_in_executor(None, g)"),
+        (leaves_the_loop, "async def f(): await asyncio.to_thread(g)"),
+        (leaves_the_loop, "from asyncio import to_thread as away"),
+        (leaves_the_loop, "import threading"),
+        (leaves_the_loop, "import concurrent.futures as pools"),
+        (leaves_the_loop, "from concurrent import futures"),
+        (leaves_the_loop, "asyncio.new_event_loop()"),
+        (detects_a_loop, "asyncio.get_event_loop()"),
+        (
+            detects_a_loop,
+            """
+            def broadcast(message):
+                try:
+                    loop = asyncio.get_running_loop()
+                except RuntimeError:
+                    return
+            """,
+        ),
+        (
+            detects_a_loop,
+            """
+            def f():
+                with contextlib.suppress(ValueError, RuntimeError):
+                    asyncio.get_running_loop().call_soon(g)
+            """,
+        ),
+        (forgets_a_task, "async def f(): asyncio.create_task(g())"),
+        (forgets_a_task, "async def f(): task = asyncio.create_task(g())"),
+        (forgets_a_task, "async def f(): return asyncio.create_task(g())"),
+        (forgets_a_task, "def f(self): self._task = self._loop.create_task(g())"),
+        (forgets_a_task, "async def f(): tasks.add(asyncio.create_task(g()))"),
+        (
+            forgets_a_task,
+            """
+            async def f():
+                task = asyncio.create_task(g())
+                async def other(): await task
+            """,
+        ),
+        (leaves_unawaited, "async def f(agent): agent.execute_task(work)"),
+        (leaves_unawaited, "async def f(self): asyncio.gather(self._broadcast(notice))"),
+        (leaves_unawaited, "def f(channel):\n    call = channel.unary_unary(name)\n    return call(request)"),
+    ],
+)
+def test_each_rule_sees_what_it_forbids(rule: Rule, source: str) -> None:
+    assert seen(rule, source)
+
+
+@pytest.mark.parametrize(
+    ("rule", "source"),
+    [
+        (detects_a_loop, "async def f(): asyncio.get_running_loop().time()"),
+        (
+            forgets_a_task,
+            """
+            async def f():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(g())
+            """,
+        ),
+        (forgets_a_task, "def f(group: asyncio.TaskGroup): group.create_task(g())"),
+        (
+            forgets_a_task,
+            """
+            class Keeper:
+                def __init__(self, group: asyncio.TaskGroup):
+                    self._group = group
+                def keep(self): self._group.create_task(g())
+            """,
+        ),
+        (
+            forgets_a_task,
+            """
+            async def f():
+                task = asyncio.create_task(g())
+                await asyncio.shield(task)
+            """,
+        ),
+        (leaves_unawaited, "async def f(agent): return await agent.execute_task(work)"),
+    ],
+)
+def test_no_rule_sees_more_than_that(rule: Rule, source: str) -> None:
+    assert seen(rule, source) == []
