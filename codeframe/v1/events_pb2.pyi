@@ -81,6 +81,7 @@ class Event(_message.Message):
     ATTEMPT_ENDED_FIELD_NUMBER: _builtins.int
     USAGE_RECORDED_FIELD_NUMBER: _builtins.int
     RUN_STATUS_CHANGED_FIELD_NUMBER: _builtins.int
+    PROVIDER_THROTTLED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run it belongs to; "fleet" for what belongs to no run."""
     project: _builtins.str
@@ -161,6 +162,10 @@ class Event(_message.Message):
     def run_status_changed(self) -> Global___RunStatusChanged:
         """The run's state changed."""
 
+    @_builtins.property
+    def provider_throttled(self) -> Global___ProviderThrottled:
+        """The model's provider asks to wait. An event of the fleet."""
+
     def __init__(
         self,
         *,
@@ -186,12 +191,13 @@ class Event(_message.Message):
         attempt_ended: Global___AttemptEnded | None = ...,
         usage_recorded: Global___UsageRecorded | None = ...,
         run_status_changed: Global___RunStatusChanged | None = ...,
+        provider_throttled: Global___ProviderThrottled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activity_update", b"activity_update", "agent_created", b"agent_created", "agent_resumed", b"agent_resumed", "agent_retired", b"agent_retired", "agent_status_changed", b"agent_status_changed", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "commit_created", b"commit_created", "correction_attempt", b"correction_attempt", "event_time", b"event_time", "payload", b"payload", "progress_update", b"progress_update", "run_status_changed", b"run_status_changed", "task_assigned", b"task_assigned", "task_blocked", b"task_blocked", "task_status_changed", b"task_status_changed", "task_unblocked", b"task_unblocked", "test_result", b"test_result", "usage_recorded", b"usage_recorded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity_update", b"activity_update", "agent_created", b"agent_created", "agent_resumed", b"agent_resumed", "agent_retired", b"agent_retired", "agent_status_changed", b"agent_status_changed", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "commit_created", b"commit_created", "correction_attempt", b"correction_attempt", "event_time", b"event_time", "payload", b"payload", "progress_update", b"progress_update", "provider_throttled", b"provider_throttled", "run_status_changed", b"run_status_changed", "task_assigned", b"task_assigned", "task_blocked", b"task_blocked", "task_status_changed", b"task_status_changed", "task_unblocked", b"task_unblocked", "test_result", b"test_result", "usage_recorded", b"usage_recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_update", b"activity_update", "agent_created", b"agent_created", "agent_resumed", b"agent_resumed", "agent_retired", b"agent_retired", "agent_status_changed", b"agent_status_changed", "attempt_ended", b"attempt_ended", "attempt_id", b"attempt_id", "attempt_started", b"attempt_started", "commit_created", b"commit_created", "correction_attempt", b"correction_attempt", "event_time", b"event_time", "payload", b"payload", "progress_update", b"progress_update", "project", b"project", "run_id", b"run_id", "run_status_changed", b"run_status_changed", "sequence", b"sequence", "task_assigned", b"task_assigned", "task_blocked", b"task_blocked", "task_status_changed", b"task_status_changed", "task_unblocked", b"task_unblocked", "test_result", b"test_result", "usage_recorded", b"usage_recorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_update", b"activity_update", "agent_created", b"agent_created", "agent_resumed", b"agent_resumed", "agent_retired", b"agent_retired", "agent_status_changed", b"agent_status_changed", "attempt_ended", b"attempt_ended", "attempt_id", b"attempt_id", "attempt_started", b"attempt_started", "commit_created", b"commit_created", "correction_attempt", b"correction_attempt", "event_time", b"event_time", "payload", b"payload", "progress_update", b"progress_update", "project", b"project", "provider_throttled", b"provider_throttled", "run_id", b"run_id", "run_status_changed", b"run_status_changed", "sequence", b"sequence", "task_assigned", b"task_assigned", "task_blocked", b"task_blocked", "task_status_changed", b"task_status_changed", "task_unblocked", b"task_unblocked", "test_result", b"test_result", "usage_recorded", b"usage_recorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["task_status_changed", "task_assigned", "task_blocked", "task_unblocked", "agent_created", "agent_status_changed", "agent_retired", "agent_resumed", "activity_update", "test_result", "correction_attempt", "progress_update", "commit_created", "attempt_started", "attempt_ended", "usage_recorded", "run_status_changed"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["task_status_changed", "task_assigned", "task_blocked", "task_unblocked", "agent_created", "agent_status_changed", "agent_retired", "agent_resumed", "activity_update", "test_result", "correction_attempt", "progress_update", "commit_created", "attempt_started", "attempt_ended", "usage_recorded", "run_status_changed", "provider_throttled"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -816,3 +822,46 @@ class RunStatusChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunStatusChanged: _TypeAlias = RunStatusChanged  # noqa: Y015
+
+@_typing.final
+class ProviderThrottled(_message.Message):
+    """The model's provider asks to wait, or does not serve: nothing is dispatched on
+    this key and model family before `resume_time`, on any worker. Told again
+    where that is put off by a second or more, and once a probe was served.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    MODEL_FAMILY_FIELD_NUMBER: _builtins.int
+    RESUME_TIME_FIELD_NUMBER: _builtins.int
+    UNAVAILABLE_FIELD_NUMBER: _builtins.int
+    key_fingerprint: _builtins.str
+    """The first 12 hex digits of the sha256 of the key."""
+    model_family: _builtins.str
+    """The model's name without its version, such as "claude-sonnet": models of
+    one family share the provider's limits.
+    """
+    unavailable: _builtins.bool
+    """Whether an attempt gave the provider up (PROVIDER_UNAVAILABLE). Then one
+    attempt goes first after `resume_time`, and the others once it was served.
+    """
+    @_builtins.property
+    def resume_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is expected to end. Not after the event's own time: it is over."""
+
+    def __init__(
+        self,
+        *,
+        key_fingerprint: _builtins.str = ...,
+        model_family: _builtins.str = ...,
+        resume_time: _timestamp_pb2.Timestamp | None = ...,
+        unavailable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resume_time", b"resume_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_fingerprint", b"key_fingerprint", "model_family", b"model_family", "resume_time", b"resume_time", "unavailable", b"unavailable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderThrottled: _TypeAlias = ProviderThrottled  # noqa: Y015

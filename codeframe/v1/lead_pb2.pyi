@@ -483,6 +483,8 @@ class Worker(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     SEEN_TIME_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    KEY_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PROVIDER_PAUSES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, unique in the fleet."""
     address: _builtins.str
@@ -503,6 +505,8 @@ class Worker(_message.Message):
     """A random id of its process."""
     problem: _builtins.str
     """Why it cannot be reached, where it cannot."""
+    key_fingerprint: _builtins.str
+    """The first 12 hex digits of the sha256 of its key; empty where it has none."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The roles it serves."""
@@ -510,6 +514,10 @@ class Worker(_message.Message):
     @_builtins.property
     def seen_time(self) -> _timestamp_pb2.Timestamp:
         """When it last answered."""
+
+    @_builtins.property
+    def provider_pauses(self) -> _containers.RepeatedCompositeFieldContainer[_state_pb2.ProviderPause]:
+        """What is paused for its key now, whichever worker met it."""
 
     def __init__(
         self,
@@ -526,10 +534,12 @@ class Worker(_message.Message):
         incarnation: _builtins.str = ...,
         seen_time: _timestamp_pb2.Timestamp | None = ...,
         problem: _builtins.str = ...,
+        key_fingerprint: _builtins.str = ...,
+        provider_pauses: _abc.Iterable[_state_pb2.ProviderPause] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["seen_time", b"seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "in_flight", b"in_flight", "incarnation", b"incarnation", "model", b"model", "name", b"name", "problem", b"problem", "roles", b"roles", "sandbox_mode", b"sandbox_mode", "seen_time", b"seen_time", "slots", b"slots", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "in_flight", b"in_flight", "incarnation", b"incarnation", "key_fingerprint", b"key_fingerprint", "model", b"model", "name", b"name", "problem", b"problem", "provider_pauses", b"provider_pauses", "roles", b"roles", "sandbox_mode", b"sandbox_mode", "seen_time", b"seen_time", "slots", b"slots", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

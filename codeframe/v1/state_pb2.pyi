@@ -5,6 +5,7 @@ States of runs, tasks and agents. docs/state-machine.md has the diagram."""
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -157,6 +158,11 @@ class _WaitingForEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitingFor
     """The instant of its next attempt."""
     WAITING_FOR_BASE: _WaitingFor.ValueType  # 5
     """The verification of the run's base."""
+    WAITING_FOR_PROVIDER: _WaitingFor.ValueType  # 6
+    """The model's provider: every worker of its role asks with a key that is
+    paused for the task's model family (ProviderThrottled tells until when), or
+    that another attempt probes first.
+    """
 
 class WaitingFor(_WaitingFor, metaclass=_WaitingForEnumTypeWrapper):
     """What a task that is PENDING waits for."""
@@ -173,6 +179,11 @@ WAITING_FOR_RETRY_TIME: WaitingFor.ValueType  # 4
 """The instant of its next attempt."""
 WAITING_FOR_BASE: WaitingFor.ValueType  # 5
 """The verification of the run's base."""
+WAITING_FOR_PROVIDER: WaitingFor.ValueType  # 6
+"""The model's provider: every worker of its role asks with a key that is
+paused for the task's model family (ProviderThrottled tells until when), or
+that another attempt probes first.
+"""
 Global___WaitingFor: _TypeAlias = WaitingFor  # noqa: Y015
 
 class _AttemptKind:
@@ -217,6 +228,10 @@ class _AgentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentState
     """It does not answer."""
     AGENT_STATE_RETIRED: _AgentState.ValueType  # 5
     """It was away for so long that it is taken to be gone."""
+    AGENT_STATE_THROTTLED: _AgentState.ValueType  # 6
+    """Its key is paused by the provider for the model that it asks where a task
+    names none. What it works on waits with its clock stopped.
+    """
 
 class AgentState(_AgentState, metaclass=_AgentStateEnumTypeWrapper):
     """An agent's state."""
@@ -233,6 +248,10 @@ AGENT_STATE_UNREACHABLE: AgentState.ValueType  # 4
 """It does not answer."""
 AGENT_STATE_RETIRED: AgentState.ValueType  # 5
 """It was away for so long that it is taken to be gone."""
+AGENT_STATE_THROTTLED: AgentState.ValueType  # 6
+"""Its key is paused by the provider for the model that it asks where a task
+names none. What it works on waits with its clock stopped.
+"""
 Global___AgentState: _TypeAlias = AgentState  # noqa: Y015
 
 class _RunFailureReason:
@@ -278,6 +297,42 @@ RUN_FAILURE_REASON_INTERNAL: RunFailureReason.ValueType  # 6
 gave an answer.
 """
 Global___RunFailureReason: _TypeAlias = RunFailureReason  # noqa: Y015
+
+@_typing.final
+class ProviderPause(_message.Message):
+    """The model's provider asked to wait, or does not serve: nobody asks it for
+    anything with this key, for this family, before `resume_time`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    MODEL_FAMILY_FIELD_NUMBER: _builtins.int
+    RESUME_TIME_FIELD_NUMBER: _builtins.int
+    key_fingerprint: _builtins.str
+    """The first 12 hex digits of the sha256 of the key."""
+    model_family: _builtins.str
+    """The model's name without its version, such as "claude-sonnet": models of
+    one family share the provider's limits.
+    """
+    @_builtins.property
+    def resume_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends, by the clock of who tells it."""
+
+    def __init__(
+        self,
+        *,
+        key_fingerprint: _builtins.str = ...,
+        model_family: _builtins.str = ...,
+        resume_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resume_time", b"resume_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_fingerprint", b"key_fingerprint", "model_family", b"model_family", "resume_time", b"resume_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderPause: _TypeAlias = ProviderPause  # noqa: Y015
 
 @_typing.final
 class RunFailure(_message.Message):

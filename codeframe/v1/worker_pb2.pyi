@@ -6,6 +6,7 @@ Attempts: start one, follow it, end it, fetch what it made."""
 from codeframe.v1 import events_pb2 as _events_pb2
 from codeframe.v1 import evidence_pb2 as _evidence_pb2
 from codeframe.v1 import plan_pb2 as _plan_pb2
+from codeframe.v1 import state_pb2 as _state_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -188,19 +189,31 @@ class PreviousAttempt(_message.Message):
 
     OUTCOME_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    DIFF_FIELD_NUMBER: _builtins.int
+    RED_TESTS_FIELD_NUMBER: _builtins.int
     outcome: _evidence_pb2.Outcome.ValueType
     """Its outcome."""
     message: _builtins.str
     """Why, with the failing output or the conflict, clipped."""
+    diff: _builtins.str
+    """What it changed against its base, as a patch, clipped. Empty where it
+    changed nothing, or its work is not known.
+    """
+    red_tests: _builtins.str
+    """The tests that were red when it was last verified, alone or merged, with
+    what they printed, clipped. Empty where none was.
+    """
     def __init__(
         self,
         *,
         outcome: _evidence_pb2.Outcome.ValueType = ...,
         message: _builtins.str = ...,
+        diff: _builtins.str = ...,
+        red_tests: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diff", b"diff", "message", b"message", "outcome", b"outcome", "red_tests", b"red_tests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -416,6 +429,7 @@ class WatchAttemptResponse(_message.Message):
 
     NOTICES_FIELD_NUMBER: _builtins.int
     IDLE_FIELD_NUMBER: _builtins.int
+    PROVIDER_PAUSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
         """In the order of their sequences; none in a heartbeat."""
@@ -424,15 +438,20 @@ class WatchAttemptResponse(_message.Message):
     def idle(self) -> _duration_pb2.Duration:
         """Time since the attempt's loop last took a step."""
 
+    @_builtins.property
+    def provider_pauses(self) -> _containers.RepeatedCompositeFieldContainer[_state_pb2.ProviderPause]:
+        """The provider pauses that hold at this worker now, whichever attempt met them."""
+
     def __init__(
         self,
         *,
         notices: _abc.Iterable[Global___Notice] | None = ...,
         idle: _duration_pb2.Duration | None = ...,
+        provider_pauses: _abc.Iterable[_state_pb2.ProviderPause] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle", b"idle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle", b"idle", "notices", b"notices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle", b"idle", "notices", b"notices", "provider_pauses", b"provider_pauses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -697,6 +716,7 @@ class DescribeWorkerResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MODEL_ENDPOINT_FIELD_NUMBER: _builtins.int
     UNRELEASED_FIELD_NUMBER: _builtins.int
+    PROVIDER_PAUSES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, unique in the fleet."""
     incarnation: _builtins.str
@@ -733,6 +753,10 @@ class DescribeWorkerResponse(_message.Message):
         at most 100. Whoever holds what they made releases them.
         """
 
+    @_builtins.property
+    def provider_pauses(self) -> _containers.RepeatedCompositeFieldContainer[_state_pb2.ProviderPause]:
+        """The provider pauses that hold now."""
+
     def __init__(
         self,
         *,
@@ -749,10 +773,11 @@ class DescribeWorkerResponse(_message.Message):
         version: _builtins.str = ...,
         model_endpoint: _builtins.str = ...,
         unreleased: _abc.Iterable[_builtins.str] | None = ...,
+        provider_pauses: _abc.Iterable[_state_pb2.ProviderPause] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "in_flight", b"in_flight", "incarnation", b"incarnation", "key_fingerprint", b"key_fingerprint", "labels", b"labels", "model", b"model", "model_endpoint", b"model_endpoint", "name", b"name", "roles", b"roles", "sandbox_mode", b"sandbox_mode", "slots", b"slots", "unreleased", b"unreleased", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "in_flight", b"in_flight", "incarnation", b"incarnation", "key_fingerprint", b"key_fingerprint", "labels", b"labels", "model", b"model", "model_endpoint", b"model_endpoint", "name", b"name", "provider_pauses", b"provider_pauses", "roles", b"roles", "sandbox_mode", b"sandbox_mode", "slots", b"slots", "unreleased", b"unreleased", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
