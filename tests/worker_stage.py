@@ -239,7 +239,7 @@ def verify_request(
     project: Path,
     commit: str,
     *,
-    attempt_id: str = "run.verify.1",
+    attempt_id: str = "run.verify-1",
     passing: Sequence[str] | None = None,
     red: Sequence[str] = (),
     timeout: float = 50,

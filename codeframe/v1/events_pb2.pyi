@@ -81,6 +81,7 @@ class Event(_message.Message):
     ATTEMPT_ENDED_FIELD_NUMBER: _builtins.int
     USAGE_RECORDED_FIELD_NUMBER: _builtins.int
     RUN_STATUS_CHANGED_FIELD_NUMBER: _builtins.int
+    PLAN_PROPOSED_FIELD_NUMBER: _builtins.int
     PROVIDER_THROTTLED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run it belongs to; "fleet" for what belongs to no run."""
@@ -160,7 +161,11 @@ class Event(_message.Message):
 
     @_builtins.property
     def run_status_changed(self) -> Global___RunStatusChanged:
-        """The run's state changed."""
+        """The run's state changed, or what it waits for."""
+
+    @_builtins.property
+    def plan_proposed(self) -> Global___PlanProposed:
+        """A plan was made of the run's goal."""
 
     @_builtins.property
     def provider_throttled(self) -> Global___ProviderThrottled:
@@ -191,13 +196,14 @@ class Event(_message.Message):
         attempt_ended: Global___AttemptEnded | None = ...,
         usage_recorded: Global___UsageRecorded | None = ...,
         run_status_changed: Global___RunStatusChanged | None = ...,
+        plan_proposed: Global___PlanProposed | None = ...,
         provider_throttled: Global___ProviderThrottled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activity_update", b"activity_update", "agent_created", b"agent_created", "agent_resumed", b"agent_resumed", "agent_retired", b"agent_retired", "agent_status_changed", b"agent_status_changed", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "commit_created", b"commit_created", "correction_attempt", b"correction_attempt", "event_time", b"event_time", "payload", b"payload", "progress_update", b"progress_update", "provider_throttled", b"provider_throttled", "run_status_changed", b"run_status_changed", "task_assigned", b"task_assigned", "task_blocked", b"task_blocked", "task_status_changed", b"task_status_changed", "task_unblocked", b"task_unblocked", "test_result", b"test_result", "usage_recorded", b"usage_recorded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity_update", b"activity_update", "agent_created", b"agent_created", "agent_resumed", b"agent_resumed", "agent_retired", b"agent_retired", "agent_status_changed", b"agent_status_changed", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "commit_created", b"commit_created", "correction_attempt", b"correction_attempt", "event_time", b"event_time", "payload", b"payload", "plan_proposed", b"plan_proposed", "progress_update", b"progress_update", "provider_throttled", b"provider_throttled", "run_status_changed", b"run_status_changed", "task_assigned", b"task_assigned", "task_blocked", b"task_blocked", "task_status_changed", b"task_status_changed", "task_unblocked", b"task_unblocked", "test_result", b"test_result", "usage_recorded", b"usage_recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_update", b"activity_update", "agent_created", b"agent_created", "agent_resumed", b"agent_resumed", "agent_retired", b"agent_retired", "agent_status_changed", b"agent_status_changed", "attempt_ended", b"attempt_ended", "attempt_id", b"attempt_id", "attempt_started", b"attempt_started", "commit_created", b"commit_created", "correction_attempt", b"correction_attempt", "event_time", b"event_time", "payload", b"payload", "progress_update", b"progress_update", "project", b"project", "provider_throttled", b"provider_throttled", "run_id", b"run_id", "run_status_changed", b"run_status_changed", "sequence", b"sequence", "task_assigned", b"task_assigned", "task_blocked", b"task_blocked", "task_status_changed", b"task_status_changed", "task_unblocked", b"task_unblocked", "test_result", b"test_result", "usage_recorded", b"usage_recorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_update", b"activity_update", "agent_created", b"agent_created", "agent_resumed", b"agent_resumed", "agent_retired", b"agent_retired", "agent_status_changed", b"agent_status_changed", "attempt_ended", b"attempt_ended", "attempt_id", b"attempt_id", "attempt_started", b"attempt_started", "commit_created", b"commit_created", "correction_attempt", b"correction_attempt", "event_time", b"event_time", "payload", b"payload", "plan_proposed", b"plan_proposed", "progress_update", b"progress_update", "project", b"project", "provider_throttled", b"provider_throttled", "run_id", b"run_id", "run_status_changed", b"run_status_changed", "sequence", b"sequence", "task_assigned", b"task_assigned", "task_blocked", b"task_blocked", "task_status_changed", b"task_status_changed", "task_unblocked", b"task_unblocked", "test_result", b"test_result", "usage_recorded", b"usage_recorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["task_status_changed", "task_assigned", "task_blocked", "task_unblocked", "agent_created", "agent_status_changed", "agent_retired", "agent_resumed", "activity_update", "test_result", "correction_attempt", "progress_update", "commit_created", "attempt_started", "attempt_ended", "usage_recorded", "run_status_changed", "provider_throttled"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["task_status_changed", "task_assigned", "task_blocked", "task_unblocked", "agent_created", "agent_status_changed", "agent_retired", "agent_resumed", "activity_update", "test_result", "correction_attempt", "progress_update", "commit_created", "attempt_started", "attempt_ended", "usage_recorded", "run_status_changed", "plan_proposed", "provider_throttled"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -661,9 +667,13 @@ class AttemptStarted(_message.Message):
     AGENT_ID_FIELD_NUMBER: _builtins.int
     BASE_COMMIT_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
-    """The attempt's task; empty for a verification of the run's base or of a candidate."""
+    """The attempt's task; empty for planning, and for a verification of the run's
+    base or of a candidate.
+    """
     number: _builtins.int
-    """The attempt's number, from 1, among those of its task."""
+    """The attempt's number, from 1, among those of its task, or of its kind where
+    it has none.
+    """
     kind: _state_pb2.AttemptKind.ValueType
     """What it does."""
     agent_id: _builtins.str
@@ -703,7 +713,9 @@ class AttemptEnded(_message.Message):
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     CORRECTIONS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
-    """The attempt's task; empty for a verification of the run's base or of a candidate."""
+    """The attempt's task; empty for planning, and for a verification of the run's
+    base or of a candidate.
+    """
     number: _builtins.int
     """The attempt's number."""
     kind: _state_pb2.AttemptKind.ValueType
@@ -789,7 +801,7 @@ Global___UsageRecorded: _TypeAlias = UsageRecorded  # noqa: Y015
 
 @_typing.final
 class RunStatusChanged(_message.Message):
-    """The run's state changed."""
+    """The run's state changed, or which roles it waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -797,6 +809,7 @@ class RunStatusChanged(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     BRANCH_FIELD_NUMBER: _builtins.int
     HEAD_COMMIT_FIELD_NUMBER: _builtins.int
+    UNSERVED_ROLES_FIELD_NUMBER: _builtins.int
     status: _state_pb2.RunState.ValueType
     """The run's state."""
     branch: _builtins.str
@@ -807,6 +820,10 @@ class RunStatusChanged(_message.Message):
     def failure(self) -> _state_pb2.RunFailure:
         """Why it failed, where it did."""
 
+    @_builtins.property
+    def unserved_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles that it needs and no worker serves now."""
+
     def __init__(
         self,
         *,
@@ -814,14 +831,91 @@ class RunStatusChanged(_message.Message):
         failure: _state_pb2.RunFailure | None = ...,
         branch: _builtins.str = ...,
         head_commit: _builtins.str = ...,
+        unserved_roles: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "failure", b"failure", "head_commit", b"head_commit", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "failure", b"failure", "head_commit", b"head_commit", "status", b"status", "unserved_roles", b"unserved_roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunStatusChanged: _TypeAlias = RunStatusChanged  # noqa: Y015
+
+@_typing.final
+class PlanProposed(_message.Message):
+    """A plan was made of the run's goal, by the attempt that the event names, and is
+    valid. The run goes on with it: a task_status_changed of each task follows.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    TASK_COUNT_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """The plan's title."""
+    task_count: _builtins.int
+    """How many tasks it has."""
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProposedTask]:
+        """The first of them, as many as fit 32 KiB. ListTasks has all."""
+
+    @_builtins.property
+    def plan(self) -> _evidence_pb2.Artifact:
+        """The whole plan: an artifact of that attempt, a Plan as ProtoJSON."""
+
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        task_count: _builtins.int = ...,
+        tasks: _abc.Iterable[Global___ProposedTask] | None = ...,
+        plan: _evidence_pb2.Artifact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "task_count", b"task_count", "tasks", b"tasks", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanProposed: _TypeAlias = PlanProposed  # noqa: Y015
+
+@_typing.final
+class ProposedTask(_message.Message):
+    """A task of a proposed plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DEPENDS_ON_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Its id."""
+    title: _builtins.str
+    """Its title."""
+    role: _builtins.str
+    """Its role."""
+    @_builtins.property
+    def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the tasks it depends on."""
+
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        role: _builtins.str = ...,
+        depends_on: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depends_on", b"depends_on", "role", b"role", "task_id", b"task_id", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposedTask: _TypeAlias = ProposedTask  # noqa: Y015
 
 @_typing.final
 class ProviderThrottled(_message.Message):

@@ -31,10 +31,12 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """The attempt has not ended."""
     OUTCOME_SUCCEEDED: _Outcome.ValueType  # 1
     """Verified and committed; the commit goes to the merge queue. Of a verify
-    attempt: the tree is green.
+    attempt: the tree is green. Of planning: the plan is valid.
     """
     OUTCOME_VERIFICATION_FAILED: _Outcome.ValueType  # 2
-    """The committed tree is red after every correction, or equals its base."""
+    """The committed tree is red after every correction, or equals its base. Of
+    planning: the plan is not valid after every correction.
+    """
     OUTCOME_BAD_MODEL_REPLY: _Outcome.ValueType  # 3
     """The model's reply could not be used: a tool call that does not parse, an
     answer cut off inside one.
@@ -83,10 +85,12 @@ OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
 """The attempt has not ended."""
 OUTCOME_SUCCEEDED: Outcome.ValueType  # 1
 """Verified and committed; the commit goes to the merge queue. Of a verify
-attempt: the tree is green.
+attempt: the tree is green. Of planning: the plan is valid.
 """
 OUTCOME_VERIFICATION_FAILED: Outcome.ValueType  # 2
-"""The committed tree is red after every correction, or equals its base."""
+"""The committed tree is red after every correction, or equals its base. Of
+planning: the plan is not valid after every correction.
+"""
 OUTCOME_BAD_MODEL_REPLY: Outcome.ValueType  # 3
 """The model's reply could not be used: a tool call that does not parse, an
 answer cut off inside one.
@@ -515,7 +519,7 @@ class Artifact(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"diff", "test-report", "log" or "transcript"."""
+    """"diff", "test-report", "log", "transcript" or "plan"."""
     media_type: _builtins.str
     """Media type of the bytes."""
     size: _builtins.int

@@ -92,6 +92,7 @@ class Run(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     UNSERVED_ROLES_FIELD_NUMBER: _builtins.int
+    GOAL_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Its id."""
     project: _builtins.str
@@ -99,7 +100,7 @@ class Run(_message.Message):
     request_id: _builtins.str
     """The id that it was asked for with."""
     title: _builtins.str
-    """The plan's title."""
+    """The plan's title; of a run with a goal, the goal's first line."""
     repository: _builtins.str
     """URL or path of the repository."""
     base_commit: _builtins.str
@@ -112,6 +113,8 @@ class Run(_message.Message):
     """Its state."""
     revision: _builtins.int
     """Revision of the last event that changed it."""
+    goal: _builtins.str
+    """What it is to reach, where it was created with a goal."""
     @_builtins.property
     def failure(self) -> _state_pb2.RunFailure:
         """Why it failed, where it did."""
@@ -142,7 +145,9 @@ class Run(_message.Message):
 
     @_builtins.property
     def unserved_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Roles that its tasks need and no worker serves now."""
+        """Roles that it needs and no worker serves now: its tasks' own, or "planner"
+        while its goal has no plan yet.
+        """
 
     def __init__(
         self,
@@ -165,10 +170,11 @@ class Run(_message.Message):
         limits: Global___RunLimits | None = ...,
         revision: _builtins.int = ...,
         unserved_roles: _abc.Iterable[_builtins.str] | None = ...,
+        goal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "head_commit", b"head_commit", "labels", b"labels", "limits", b"limits", "project", b"project", "repository", b"repository", "request_id", b"request_id", "revision", b"revision", "run_id", b"run_id", "state", b"state", "title", b"title", "unserved_roles", b"unserved_roles", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "goal", b"goal", "head_commit", b"head_commit", "labels", b"labels", "limits", b"limits", "project", b"project", "repository", b"repository", "request_id", b"request_id", "revision", b"revision", "run_id", b"run_id", "state", b"state", "title", b"title", "unserved_roles", b"unserved_roles", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -410,9 +416,11 @@ class Attempt(_message.Message):
     run_id: _builtins.str
     """The run."""
     task_id: _builtins.str
-    """The task; empty for a verification of the run's base or of a candidate."""
+    """The task; empty for planning, and for a verification of the run's base or
+    of a candidate.
+    """
     number: _builtins.int
-    """Its number, from 1, among those of its task."""
+    """Its number, from 1, among those of its task, or of its kind where it has none."""
     kind: _state_pb2.AttemptKind.ValueType
     """What it does."""
     agent_id: _builtins.str
@@ -576,6 +584,7 @@ class CreateRunRequest(_message.Message):
     REPOSITORY_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
+    GOAL_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     UNSERVED_ROLE_FIELD_NUMBER: _builtins.int
@@ -587,11 +596,16 @@ class CreateRunRequest(_message.Message):
     """URL or path of a git repository that lead and workers reach."""
     base: _builtins.str
     """Branch, tag or commit. Empty: HEAD."""
+    goal: _builtins.str
+    """What is to be reached, in the user's words. An attempt of the role "planner"
+    reads the repository and makes a plan of it (see PlanProposed), which the
+    run then does as if it had been given.
+    """
     unserved_role: Global___UnservedRolePolicy.ValueType
     """What to do while no worker serves a role."""
     @_builtins.property
     def plan(self) -> _plan_pb2.Plan:
-        """What to do."""
+        """A plan."""
 
     @_builtins.property
     def limits(self) -> Global___RunLimits:
@@ -609,15 +623,18 @@ class CreateRunRequest(_message.Message):
         repository: _builtins.str = ...,
         base: _builtins.str = ...,
         plan: _plan_pb2.Plan | None = ...,
+        goal: _builtins.str = ...,
         limits: Global___RunLimits | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         unserved_role: Global___UnservedRolePolicy.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["goal", b"goal", "limits", b"limits", "plan", b"plan", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "labels", b"labels", "limits", b"limits", "plan", b"plan", "project", b"project", "repository", b"repository", "request_id", b"request_id", "unserved_role", b"unserved_role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "goal", b"goal", "labels", b"labels", "limits", b"limits", "plan", b"plan", "project", b"project", "repository", b"repository", "request_id", b"request_id", "unserved_role", b"unserved_role", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["plan", "goal"]  # noqa: Y015
+    _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
 Global___CreateRunRequest: _TypeAlias = CreateRunRequest  # noqa: Y015
 

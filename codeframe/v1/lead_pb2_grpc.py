@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class LeadServiceStub:
-    """Takes plans for git repositories and has role workers do their tasks.
+    """Takes plans, or goals that become plans, for git repositories and has role
+    workers do their tasks.
 
     Every method may answer UNAVAILABLE (ask again, with backoff) and INTERNAL
     (the message holds an incident id); any status without our ErrorInfo says
@@ -87,7 +88,8 @@ class LeadServiceStub:
 
 
 class LeadServiceServicer:
-    """Takes plans for git repositories and has role workers do their tasks.
+    """Takes plans, or goals that become plans, for git repositories and has role
+    workers do their tasks.
 
     Every method may answer UNAVAILABLE (ask again, with backoff) and INTERNAL
     (the message holds an incident id); any status without our ErrorInfo says
@@ -129,7 +131,7 @@ class LeadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """Returns a run's tasks, in plan order.
+        """Returns a run's tasks, in plan order; none while its goal has no plan yet.
 
         Waits: no. May be repeated: yes.
         Status: NOT_FOUND with RUN_NOT_FOUND; INVALID_ARGUMENT with
@@ -251,7 +253,8 @@ def add_LeadServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LeadService:
-    """Takes plans for git repositories and has role workers do their tasks.
+    """Takes plans, or goals that become plans, for git repositories and has role
+    workers do their tasks.
 
     Every method may answer UNAVAILABLE (ask again, with backoff) and INTERNAL
     (the message holds an incident id); any status without our ErrorInfo says

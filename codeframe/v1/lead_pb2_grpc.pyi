@@ -13,7 +13,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LeadServiceStub:
-    """Takes plans for git repositories and has role workers do their tasks.
+    """Takes plans, or goals that become plans, for git repositories and has role
+    workers do their tasks.
 
     Every method may answer UNAVAILABLE (ask again, with backoff) and INTERNAL
     (the message holds an incident id); any status without our ErrorInfo says
@@ -44,7 +45,7 @@ class LeadServiceStub:
     Status: INVALID_ARGUMENT with INVALID_PAGE_TOKEN: start at the first page.
     """
     ListTasks: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListTasksRequest, _lead_pb2.ListTasksResponse]
-    """Returns a run's tasks, in plan order.
+    """Returns a run's tasks, in plan order; none while its goal has no plan yet.
 
     Waits: no. May be repeated: yes.
     Status: NOT_FOUND with RUN_NOT_FOUND; INVALID_ARGUMENT with
@@ -87,7 +88,8 @@ class LeadServiceStub:
     """
 
 class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes plans for git repositories and has role workers do their tasks.
+    """Takes plans, or goals that become plans, for git repositories and has role
+    workers do their tasks.
 
     Every method may answer UNAVAILABLE (ask again, with backoff) and INTERNAL
     (the message holds an incident id); any status without our ErrorInfo says
@@ -140,7 +142,7 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lead_pb2.ListTasksRequest,
         context: _aio.ServicerContext[_lead_pb2.ListTasksRequest, _abc.Awaitable[_lead_pb2.ListTasksResponse]],
     ) -> _abc.Awaitable[_lead_pb2.ListTasksResponse]:
-        """Returns a run's tasks, in plan order.
+        """Returns a run's tasks, in plan order; none while its goal has no plan yet.
 
         Waits: no. May be repeated: yes.
         Status: NOT_FOUND with RUN_NOT_FOUND; INVALID_ARGUMENT with

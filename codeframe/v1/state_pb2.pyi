@@ -27,7 +27,9 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
     """Never sent."""
     RUN_STATE_PLANNING: _RunState.ValueType  # 1
-    """Its base is verified before the first task starts."""
+    """Its plan is made, where it has a goal, and its base is verified, before the
+    first task starts.
+    """
     RUN_STATE_RUNNING: _RunState.ValueType  # 2
     """Its tasks are done."""
     RUN_STATE_CANCELLING: _RunState.ValueType  # 3
@@ -45,7 +47,9 @@ class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
 RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
 """Never sent."""
 RUN_STATE_PLANNING: RunState.ValueType  # 1
-"""Its base is verified before the first task starts."""
+"""Its plan is made, where it has a goal, and its base is verified, before the
+first task starts.
+"""
 RUN_STATE_RUNNING: RunState.ValueType  # 2
 """Its tasks are done."""
 RUN_STATE_CANCELLING: RunState.ValueType  # 3
@@ -198,6 +202,8 @@ class _AttemptKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttemptKi
     """A task."""
     ATTEMPT_KIND_VERIFY: _AttemptKind.ValueType  # 2
     """A verification of the run's base or of a candidate; no model is asked."""
+    ATTEMPT_KIND_PLAN: _AttemptKind.ValueType  # 3
+    """A plan for the run's goal."""
 
 class AttemptKind(_AttemptKind, metaclass=_AttemptKindEnumTypeWrapper):
     """What an attempt does."""
@@ -208,6 +214,8 @@ ATTEMPT_KIND_TASK: AttemptKind.ValueType  # 1
 """A task."""
 ATTEMPT_KIND_VERIFY: AttemptKind.ValueType  # 2
 """A verification of the run's base or of a candidate; no model is asked."""
+ATTEMPT_KIND_PLAN: AttemptKind.ValueType  # 3
+"""A plan for the run's goal."""
 Global___AttemptKind: _TypeAlias = AttemptKind  # noqa: Y015
 
 class _AgentState:
@@ -276,6 +284,8 @@ class _RunFailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunF
     """A fault of the lead's own, three times over, or a verification that never
     gave an answer.
     """
+    RUN_FAILURE_REASON_PLANNING_FAILED: _RunFailureReason.ValueType  # 7
+    """No plan could be made of its goal."""
 
 class RunFailureReason(_RunFailureReason, metaclass=_RunFailureReasonEnumTypeWrapper):
     """Why a run failed."""
@@ -296,6 +306,8 @@ RUN_FAILURE_REASON_INTERNAL: RunFailureReason.ValueType  # 6
 """A fault of the lead's own, three times over, or a verification that never
 gave an answer.
 """
+RUN_FAILURE_REASON_PLANNING_FAILED: RunFailureReason.ValueType  # 7
+"""No plan could be made of its goal."""
 Global___RunFailureReason: _TypeAlias = RunFailureReason  # noqa: Y015
 
 @_typing.final

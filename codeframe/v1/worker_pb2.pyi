@@ -65,6 +65,7 @@ class ExecuteTaskRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt's id, chosen by the caller, unique for ever."""
     incarnation: _builtins.str
@@ -81,7 +82,7 @@ class ExecuteTaskRequest(_message.Message):
     """The run's first commit. Commands come from it, never from an attempt's tree."""
     @_builtins.property
     def checks(self) -> Global___Checks:
-        """How the work is checked."""
+        """How the work is checked. Required for a task and a verification; a plan has none."""
 
     @_builtins.property
     def limits(self) -> Global___AttemptLimits:
@@ -94,6 +95,10 @@ class ExecuteTaskRequest(_message.Message):
     @_builtins.property
     def verify(self) -> Global___VerifyWork:
         """A verification."""
+
+    @_builtins.property
+    def plan(self) -> Global___PlanWork:
+        """A plan."""
 
     def __init__(
         self,
@@ -108,16 +113,61 @@ class ExecuteTaskRequest(_message.Message):
         limits: Global___AttemptLimits | None = ...,
         task: Global___TaskWork | None = ...,
         verify: Global___VerifyWork | None = ...,
+        plan: Global___PlanWork | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "limits", b"limits", "task", b"task", "verify", b"verify", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "limits", b"limits", "plan", b"plan", "task", b"task", "verify", b"verify", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "checks", b"checks", "incarnation", b"incarnation", "limits", b"limits", "repository", b"repository", "role", b"role", "run_base_commit", b"run_base_commit", "run_id", b"run_id", "task", b"task", "verify", b"verify", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "checks", b"checks", "incarnation", b"incarnation", "limits", b"limits", "plan", b"plan", "repository", b"repository", "role", b"role", "run_base_commit", b"run_base_commit", "run_id", b"run_id", "task", b"task", "verify", b"verify", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["task", "verify"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["task", "verify", "plan"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
 Global___ExecuteTaskRequest: _TypeAlias = ExecuteTaskRequest  # noqa: Y015
+
+@_typing.final
+class PlanWork(_message.Message):
+    """A plan to make of a goal: the repository is read, nothing is changed. The result
+    has an artifact "plan", a Plan as ProtoJSON, where the outcome is SUCCEEDED.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GOAL_FIELD_NUMBER: _builtins.int
+    BASE_COMMIT_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    goal: _builtins.str
+    """What is to be reached, in the user's words."""
+    base_commit: _builtins.str
+    """The commit that is read."""
+    number: _builtins.int
+    """The attempt's number, from 1."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The roles that tasks of the plan may have."""
+
+    @_builtins.property
+    def previous(self) -> Global___PreviousAttempt:
+        """How the attempt before ended, where there was one."""
+
+    def __init__(
+        self,
+        *,
+        goal: _builtins.str = ...,
+        base_commit: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        number: _builtins.int = ...,
+        previous: Global___PreviousAttempt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["previous", b"previous"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "goal", b"goal", "number", b"number", "previous", b"previous", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanWork: _TypeAlias = PlanWork  # noqa: Y015
 
 @_typing.final
 class TaskWork(_message.Message):

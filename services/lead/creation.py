@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from codeframe.errors import Violation
+from codeframe.plan import DEFAULT_PRIORITY, Plan, PlannedTask, Protected, faults
 from codeframe.project import PROJECT_FILE, ProjectFile, ProjectFileError, find_verification, read_project
 from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.assignment import assign_role
 from services.lead.machine.events import RunCreated
 from services.lead.machine.state import Check, RunFacts, RunLimits
-from services.lead.plan import DEFAULT_PRIORITY, Plan, PlannedTask, Protected, faults
 from services.runtime.errors import InvalidArgument
 
 
@@ -36,6 +36,9 @@ def check_request(request: lead_pb2.CreateRunRequest) -> Plan:
     if ":" not in request.repository and not request.repository.startswith("/"):
         text = f"{request.repository} is a relative path; give an absolute one, or a URL"
         raise InvalidArgument("INVALID_REPOSITORY", text, violations=[Violation("repository", text)])
+    if request.HasField("goal"):
+        text = "goals are not served yet; give a plan"
+        raise InvalidArgument("INVALID_REQUEST", text, violations=[Violation("goal", text)])
     plan = _plan(request.plan)
     found = faults(plan)
     if found:

@@ -85,7 +85,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         found = [each.proto for each in self._validator.collect_violations(request)]
         if found:
             violations = [Violation(_path(each.field), each.message or each.rule_id) for each in found]
-            message = "; ".join(f"{each.field}: {each.message}" for each in violations[:3])
+            told = [f"{each.field}: {each.message}" if each.field else each.message for each in violations]
+            message = "; ".join(told[:3])
             more = f"; and {len(violations) - 3} more" if len(violations) > 3 else ""
             raise InvalidArgument("INVALID_REQUEST", message + more, violations=violations)
 

@@ -51,7 +51,7 @@ async def test_a_plan_of_two_tasks_completes_on_its_branch_alone(house: House) -
         assert (ended.counts.total, ended.counts.completed) == (2, 2)
         assert files_at(house.project, ended.head_commit) == {"a.txt", "b.txt", "codeframe.toml", "verify.sh"}
         assert [one.attempt_id for one in house.script.requests] == [
-            f"{run.run_id}.verify.1",
+            f"{run.run_id}.verify-1",
             f"{run.run_id}.a.1",
             f"{run.run_id}.b.1",
         ], "the base once, and each task once: its own tree was green"

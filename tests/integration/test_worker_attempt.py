@@ -331,7 +331,7 @@ async def test_the_base_is_verified_whatever_is_red(worker: Worker, project: Pat
     result = await worker.result(verify_request(project, head(project)))
     assert outcome(result) == "SUCCEEDED", result.message
     report = json_format.Parse(
-        await worker.artifact("run.verify.1", "test-report"), evidence_pb2.TestReport()
+        await worker.artifact("run.verify-1", "test-report"), evidence_pb2.TestReport()
     )
     states = {test.id: evidence_pb2.TestState.Name(test.state) for test in report.tests}
     assert states == {"tests/test_old.py::test_old": "TEST_STATE_FAILED", KNOWN: "TEST_STATE_PASSED"}
@@ -343,7 +343,7 @@ async def test_a_candidate_is_judged_by_what_is_known(worker: Worker, project: P
     commit = commit_files(project, {"shop/prices.py": "def total(prices):\n    return 0\n"})
     result = await worker.result(verify_request(project, commit, passing=[KNOWN]))
     assert (outcome(result), list(result.verifications[0].red_tests)) == ("VERIFICATION_FAILED", [KNOWN])
-    known = verify_request(project, commit, attempt_id="run.verify.2", passing=[], red=[KNOWN])
+    known = verify_request(project, commit, attempt_id="run.verify-2", passing=[], red=[KNOWN])
     assert outcome(await worker.result(known)) == "VERIFICATION_FAILED"  # nothing passed
 
 

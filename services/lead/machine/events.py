@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from codeframe.plan import PlannedTask
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.state import (
     AttemptKind,
@@ -23,7 +24,6 @@ from services.lead.machine.state import (
     Usage,
     WaitingFor,
 )
-from services.lead.plan import PlannedTask
 
 # ---- public: authored by the lead
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from codeframe.plan import PlannedTask
 from services.lead.machine.outcome import Outcome
-from services.lead.plan import PlannedTask
 
 
 class RunPhase(enum.Enum):

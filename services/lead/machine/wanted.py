@@ -149,7 +149,7 @@ def _verifications(run: Run) -> list[Placement]:
     wanting = [key for key in keys if not run.open_verification(key, commit)]
     return [
         Placement(
-            attempt_id=f"{run.facts.run_id}.verify.{core.verifications + place}",
+            attempt_id=f"{run.facts.run_id}.verify-{core.verifications + place}",  # never a task's
             kind=AttemptKind.VERIFY,
             role=core.checks[key].role,
             number=core.verifications + place,

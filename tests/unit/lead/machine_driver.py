@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from codeframe.plan import PlannedTask
 from services.lead import records
 from services.lead.journal import Record
 from services.lead.machine import events as e
@@ -32,7 +33,6 @@ from services.lead.machine.wanted import (
     commands,
     placements,
 )
-from services.lead.plan import PlannedTask
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BASE = "0" * 40

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from codeframe.plan import Protected
 from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.creation import Tree, check_request, create_run, project_name
 from services.lead.machine.events import RunCreated
 from services.lead.machine.state import RunLimits
-from services.lead.plan import Protected
 from services.runtime.errors import InvalidArgument
 
 TOML = """

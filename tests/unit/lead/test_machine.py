@@ -44,6 +44,16 @@ def test_a_run_completes_and_its_head_moves_once_for_each_merge() -> None:
     driver.assert_stored_truly()
 
 
+def test_a_task_may_be_called_as_other_attempts_are() -> None:
+    driver = Driver(task("verify"), task("plan", "verify"))
+    driver.verify_base()
+    driver.play()
+    assert driver.states() == {"verify": "completed", "plan": "completed"}
+    tasks = [each for each in driver.run.attempts.values() if each.kind is AttemptKind.TASK]
+    assert (len(tasks), len(driver.run.attempts)) == (2, 2 + driver.run.core.verifications)
+    driver.assert_stored_truly()
+
+
 def test_ready_tasks_start_by_priority_then_plan_order_up_to_the_concurrency() -> None:
     tasks = [task("late", priority=4), task("x"), task("y"), task("first", priority=0)]
     driver = Driver(*tasks, limits=RunLimits(concurrency=3))

@@ -4,11 +4,11 @@ stored says the same as what was decided."""
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from codeframe.plan import PlannedTask
 from services.lead.machine import happenings as h
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.state import AttemptKind, Ending, RunLimits, RunPhase
 from services.lead.machine.wanted import CancelAttempt, PushHead, StackCandidate, commands, placements
-from services.lead.plan import PlannedTask
 from tests.unit.lead.machine_driver import Driver, task
 
 WORKERS_OUTCOMES = [o for o in Outcome if o not in (Outcome.CONFLICT, Outcome.INTEGRATION_FAILED)]

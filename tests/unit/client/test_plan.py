@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from codeframe.plan import MAX_TASKS, Plan, PlannedTask, faults
 from services.lead.assignment import assign_role
-from services.lead.plan import MAX_TASKS, Plan, PlannedTask, faults
 
 
 def plan(*tasks: tuple[str, list[str]]) -> Plan:

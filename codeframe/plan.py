@@ -1,4 +1,7 @@
-"""The plan: a DAG of tasks, and its validation. Pure, O(tasks + dependencies)."""
+"""A plan: a DAG of tasks, and its rules, which lead, planner and command line share.
+
+Pure, O(tasks + dependencies).
+"""
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
