@@ -42,8 +42,8 @@ def generate(out: Path) -> None:
     vendored = sorted(str(path) for path in VALIDATE.rglob("*.proto"))
     services = [path for path in ours if "\nservice " in Path(path).read_text()]
     run_protoc(f"--python_out={out}", f"--mypy_out=quiet:{out}", *ours, *vendored)
-    # only_async: the stubs are typed for grpc.aio alone, as all our callers are.
-    run_protoc(f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet,only_async:{out}", *services)
+    # Typed for both kinds of channel: ours are grpc.aio's, a user's may be plain ones.
+    run_protoc(f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}", *services)
 
 
 def run_protoc(*arguments: str) -> None:

@@ -101,7 +101,7 @@ class Worker:
     attempts: Attempts
     model: ScriptedModel
     data: DataFolder
-    stub: worker_pb2_grpc.WorkerServiceStub
+    stub: "worker_pb2_grpc.WorkerServiceAsyncStub"
     address: str
 
     def execute(self, request: worker_pb2.ExecuteTaskRequest) -> Any:

@@ -56,7 +56,7 @@ class Watch:
 
     def __init__(
         self,
-        stub: status_pb2_grpc.StatusServiceStub,
+        stub: "status_pb2_grpc.StatusServiceAsyncStub",
         request: status_pb2.WatchEventsRequest,
         policy: RetryPolicy,
         chance: Callable[[], float],

@@ -7,7 +7,21 @@ from codeframe.v1 import lead_pb2 as _lead_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
 import abc as _abc_1
+import grpc as _grpc
+import sys
+import typing as _typing
 
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
+
+_T = _typing.TypeVar("_T")
+
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
@@ -21,8 +35,11 @@ class LeadServiceStub:
     nothing about the work.
     """
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    CreateRun: _aio.UnaryUnaryMultiCallable[_lead_pb2.CreateRunRequest, _lead_pb2.CreateRunResponse]
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> LeadServiceAsyncStub: ...
+    CreateRun: _grpc.UnaryUnaryMultiCallable[_lead_pb2.CreateRunRequest, _lead_pb2.CreateRunResponse]
     """Records a run and starts it. Nothing starts if anything is wrong.
 
     Waits: until the run is durable; reading the repository may take seconds.
@@ -32,39 +49,39 @@ class LeadServiceStub:
     INVALID_REPOSITORY, INVALID_BASE or NO_VERIFICATION: mend what it names.
     ALREADY_EXISTS with IDEMPOTENCY_KEY_REUSED: take another request_id.
     """
-    GetRun: _aio.UnaryUnaryMultiCallable[_lead_pb2.GetRunRequest, _lead_pb2.GetRunResponse]
+    GetRun: _grpc.UnaryUnaryMultiCallable[_lead_pb2.GetRunRequest, _lead_pb2.GetRunResponse]
     """Returns a run with its counts.
 
     Waits: no. May be repeated: yes.
     Status: NOT_FOUND with RUN_NOT_FOUND.
     """
-    ListRuns: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListRunsRequest, _lead_pb2.ListRunsResponse]
+    ListRuns: _grpc.UnaryUnaryMultiCallable[_lead_pb2.ListRunsRequest, _lead_pb2.ListRunsResponse]
     """Returns runs, newest first.
 
     Waits: no. May be repeated: yes.
     Status: INVALID_ARGUMENT with INVALID_PAGE_TOKEN: start at the first page.
     """
-    ListTasks: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListTasksRequest, _lead_pb2.ListTasksResponse]
+    ListTasks: _grpc.UnaryUnaryMultiCallable[_lead_pb2.ListTasksRequest, _lead_pb2.ListTasksResponse]
     """Returns a run's tasks, in plan order; none while its goal has no plan yet.
 
     Waits: no. May be repeated: yes.
     Status: NOT_FOUND with RUN_NOT_FOUND; INVALID_ARGUMENT with
     INVALID_PAGE_TOKEN: start at the first page.
     """
-    ListAttempts: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListAttemptsRequest, _lead_pb2.ListAttemptsResponse]
+    ListAttempts: _grpc.UnaryUnaryMultiCallable[_lead_pb2.ListAttemptsRequest, _lead_pb2.ListAttemptsResponse]
     """Returns the attempts of a run or of one of its tasks, oldest first.
 
     Waits: no. May be repeated: yes.
     Status: NOT_FOUND with RUN_NOT_FOUND or TASK_NOT_FOUND; INVALID_ARGUMENT
     with INVALID_PAGE_TOKEN: start at the first page.
     """
-    ListWorkers: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListWorkersRequest, _lead_pb2.ListWorkersResponse]
+    ListWorkers: _grpc.UnaryUnaryMultiCallable[_lead_pb2.ListWorkersRequest, _lead_pb2.ListWorkersResponse]
     """Returns the workers that this lead knows, by address.
 
     Waits: no. May be repeated: yes.
     Status: INVALID_ARGUMENT with INVALID_PAGE_TOKEN: start at the first page.
     """
-    CancelRun: _aio.UnaryUnaryMultiCallable[_lead_pb2.CancelRunRequest, _lead_pb2.CancelRunResponse]
+    CancelRun: _grpc.UnaryUnaryMultiCallable[_lead_pb2.CancelRunRequest, _lead_pb2.CancelRunResponse]
     """Asks a run to end. It is CANCELLING at once, and CANCELLED when every
     attempt has ended; what was merged before stays on its branch.
 
@@ -73,13 +90,89 @@ class LeadServiceStub:
     Status: NOT_FOUND with RUN_NOT_FOUND. FAILED_PRECONDITION with RUN_ENDED:
     it completed or failed before. ABORTED with CONTENTION: ask again.
     """
-    ListArtifacts: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListArtifactsRequest, _lead_pb2.ListArtifactsResponse]
+    ListArtifacts: _grpc.UnaryUnaryMultiCallable[_lead_pb2.ListArtifactsRequest, _lead_pb2.ListArtifactsResponse]
     """Returns the artifacts of an attempt that has ended.
 
     Waits: no. May be repeated: yes.
     Status: NOT_FOUND with ATTEMPT_NOT_FOUND.
     """
-    ReadArtifact: _aio.UnaryStreamMultiCallable[_lead_pb2.ReadArtifactRequest, _lead_pb2.ReadArtifactResponse]
+    ReadArtifact: _grpc.UnaryStreamMultiCallable[_lead_pb2.ReadArtifactRequest, _lead_pb2.ReadArtifactResponse]
+    """Streams an artifact's bytes, in chunks, from an offset to the end.
+
+    Waits: no longer than the bytes take. May be repeated: yes, from the
+    offset that the reader has.
+    Status: NOT_FOUND with ATTEMPT_NOT_FOUND or ARTIFACT_NOT_FOUND.
+    """
+
+@_typing.type_check_only
+class LeadServiceAsyncStub(LeadServiceStub):
+    """Takes plans, or goals that become plans, for git repositories and has role
+    workers do their tasks.
+
+    Every method may answer UNAVAILABLE (ask again, with backoff) and INTERNAL
+    (the message holds an incident id); any status without our ErrorInfo says
+    nothing about the work.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    CreateRun: _aio.UnaryUnaryMultiCallable[_lead_pb2.CreateRunRequest, _lead_pb2.CreateRunResponse]  # type: ignore[assignment]
+    """Records a run and starts it. Nothing starts if anything is wrong.
+
+    Waits: until the run is durable; reading the repository may take seconds.
+    May be repeated: yes; an exact repeat under its request_id returns the run
+    that the first made.
+    Status: INVALID_ARGUMENT with INVALID_REQUEST, INVALID_PLAN,
+    INVALID_REPOSITORY, INVALID_BASE or NO_VERIFICATION: mend what it names.
+    ALREADY_EXISTS with IDEMPOTENCY_KEY_REUSED: take another request_id.
+    """
+    GetRun: _aio.UnaryUnaryMultiCallable[_lead_pb2.GetRunRequest, _lead_pb2.GetRunResponse]  # type: ignore[assignment]
+    """Returns a run with its counts.
+
+    Waits: no. May be repeated: yes.
+    Status: NOT_FOUND with RUN_NOT_FOUND.
+    """
+    ListRuns: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListRunsRequest, _lead_pb2.ListRunsResponse]  # type: ignore[assignment]
+    """Returns runs, newest first.
+
+    Waits: no. May be repeated: yes.
+    Status: INVALID_ARGUMENT with INVALID_PAGE_TOKEN: start at the first page.
+    """
+    ListTasks: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListTasksRequest, _lead_pb2.ListTasksResponse]  # type: ignore[assignment]
+    """Returns a run's tasks, in plan order; none while its goal has no plan yet.
+
+    Waits: no. May be repeated: yes.
+    Status: NOT_FOUND with RUN_NOT_FOUND; INVALID_ARGUMENT with
+    INVALID_PAGE_TOKEN: start at the first page.
+    """
+    ListAttempts: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListAttemptsRequest, _lead_pb2.ListAttemptsResponse]  # type: ignore[assignment]
+    """Returns the attempts of a run or of one of its tasks, oldest first.
+
+    Waits: no. May be repeated: yes.
+    Status: NOT_FOUND with RUN_NOT_FOUND or TASK_NOT_FOUND; INVALID_ARGUMENT
+    with INVALID_PAGE_TOKEN: start at the first page.
+    """
+    ListWorkers: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListWorkersRequest, _lead_pb2.ListWorkersResponse]  # type: ignore[assignment]
+    """Returns the workers that this lead knows, by address.
+
+    Waits: no. May be repeated: yes.
+    Status: INVALID_ARGUMENT with INVALID_PAGE_TOKEN: start at the first page.
+    """
+    CancelRun: _aio.UnaryUnaryMultiCallable[_lead_pb2.CancelRunRequest, _lead_pb2.CancelRunResponse]  # type: ignore[assignment]
+    """Asks a run to end. It is CANCELLING at once, and CANCELLED when every
+    attempt has ended; what was merged before stays on its branch.
+
+    Waits: until the wish is durable, not until the run has ended.
+    May be repeated: yes; a run that is CANCELLING or CANCELLED stays so.
+    Status: NOT_FOUND with RUN_NOT_FOUND. FAILED_PRECONDITION with RUN_ENDED:
+    it completed or failed before. ABORTED with CONTENTION: ask again.
+    """
+    ListArtifacts: _aio.UnaryUnaryMultiCallable[_lead_pb2.ListArtifactsRequest, _lead_pb2.ListArtifactsResponse]  # type: ignore[assignment]
+    """Returns the artifacts of an attempt that has ended.
+
+    Waits: no. May be repeated: yes.
+    Status: NOT_FOUND with ATTEMPT_NOT_FOUND.
+    """
+    ReadArtifact: _aio.UnaryStreamMultiCallable[_lead_pb2.ReadArtifactRequest, _lead_pb2.ReadArtifactResponse]  # type: ignore[assignment]
     """Streams an artifact's bytes, in chunks, from an offset to the end.
 
     Waits: no longer than the bytes take. May be repeated: yes, from the
@@ -100,8 +193,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreateRun(
         self,
         request: _lead_pb2.CreateRunRequest,
-        context: _aio.ServicerContext[_lead_pb2.CreateRunRequest, _abc.Awaitable[_lead_pb2.CreateRunResponse]],
-    ) -> _abc.Awaitable[_lead_pb2.CreateRunResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_lead_pb2.CreateRunResponse, _abc.Awaitable[_lead_pb2.CreateRunResponse]]:
         """Records a run and starts it. Nothing starts if anything is wrong.
 
         Waits: until the run is durable; reading the repository may take seconds.
@@ -116,8 +209,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetRun(
         self,
         request: _lead_pb2.GetRunRequest,
-        context: _aio.ServicerContext[_lead_pb2.GetRunRequest, _abc.Awaitable[_lead_pb2.GetRunResponse]],
-    ) -> _abc.Awaitable[_lead_pb2.GetRunResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_lead_pb2.GetRunResponse, _abc.Awaitable[_lead_pb2.GetRunResponse]]:
         """Returns a run with its counts.
 
         Waits: no. May be repeated: yes.
@@ -128,8 +221,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListRuns(
         self,
         request: _lead_pb2.ListRunsRequest,
-        context: _aio.ServicerContext[_lead_pb2.ListRunsRequest, _abc.Awaitable[_lead_pb2.ListRunsResponse]],
-    ) -> _abc.Awaitable[_lead_pb2.ListRunsResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_lead_pb2.ListRunsResponse, _abc.Awaitable[_lead_pb2.ListRunsResponse]]:
         """Returns runs, newest first.
 
         Waits: no. May be repeated: yes.
@@ -140,8 +233,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListTasks(
         self,
         request: _lead_pb2.ListTasksRequest,
-        context: _aio.ServicerContext[_lead_pb2.ListTasksRequest, _abc.Awaitable[_lead_pb2.ListTasksResponse]],
-    ) -> _abc.Awaitable[_lead_pb2.ListTasksResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_lead_pb2.ListTasksResponse, _abc.Awaitable[_lead_pb2.ListTasksResponse]]:
         """Returns a run's tasks, in plan order; none while its goal has no plan yet.
 
         Waits: no. May be repeated: yes.
@@ -153,8 +246,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListAttempts(
         self,
         request: _lead_pb2.ListAttemptsRequest,
-        context: _aio.ServicerContext[_lead_pb2.ListAttemptsRequest, _abc.Awaitable[_lead_pb2.ListAttemptsResponse]],
-    ) -> _abc.Awaitable[_lead_pb2.ListAttemptsResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_lead_pb2.ListAttemptsResponse, _abc.Awaitable[_lead_pb2.ListAttemptsResponse]]:
         """Returns the attempts of a run or of one of its tasks, oldest first.
 
         Waits: no. May be repeated: yes.
@@ -166,8 +259,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListWorkers(
         self,
         request: _lead_pb2.ListWorkersRequest,
-        context: _aio.ServicerContext[_lead_pb2.ListWorkersRequest, _abc.Awaitable[_lead_pb2.ListWorkersResponse]],
-    ) -> _abc.Awaitable[_lead_pb2.ListWorkersResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_lead_pb2.ListWorkersResponse, _abc.Awaitable[_lead_pb2.ListWorkersResponse]]:
         """Returns the workers that this lead knows, by address.
 
         Waits: no. May be repeated: yes.
@@ -178,8 +271,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
     def CancelRun(
         self,
         request: _lead_pb2.CancelRunRequest,
-        context: _aio.ServicerContext[_lead_pb2.CancelRunRequest, _abc.Awaitable[_lead_pb2.CancelRunResponse]],
-    ) -> _abc.Awaitable[_lead_pb2.CancelRunResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_lead_pb2.CancelRunResponse, _abc.Awaitable[_lead_pb2.CancelRunResponse]]:
         """Asks a run to end. It is CANCELLING at once, and CANCELLED when every
         attempt has ended; what was merged before stays on its branch.
 
@@ -193,8 +286,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListArtifacts(
         self,
         request: _lead_pb2.ListArtifactsRequest,
-        context: _aio.ServicerContext[_lead_pb2.ListArtifactsRequest, _abc.Awaitable[_lead_pb2.ListArtifactsResponse]],
-    ) -> _abc.Awaitable[_lead_pb2.ListArtifactsResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_lead_pb2.ListArtifactsResponse, _abc.Awaitable[_lead_pb2.ListArtifactsResponse]]:
         """Returns the artifacts of an attempt that has ended.
 
         Waits: no. May be repeated: yes.
@@ -205,8 +298,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
     def ReadArtifact(
         self,
         request: _lead_pb2.ReadArtifactRequest,
-        context: _aio.ServicerContext[_lead_pb2.ReadArtifactRequest, _abc.AsyncIterator[_lead_pb2.ReadArtifactResponse]],
-    ) -> _abc.AsyncIterator[_lead_pb2.ReadArtifactResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_lead_pb2.ReadArtifactResponse], _abc.AsyncIterator[_lead_pb2.ReadArtifactResponse]]:
         """Streams an artifact's bytes, in chunks, from an offset to the end.
 
         Waits: no longer than the bytes take. May be repeated: yes, from the
@@ -214,4 +307,4 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
         Status: NOT_FOUND with ATTEMPT_NOT_FOUND or ARTIFACT_NOT_FOUND.
         """
 
-def add_LeadServiceServicer_to_server(servicer: LeadServiceServicer, server: _aio.Server) -> None: ...
+def add_LeadServiceServicer_to_server(servicer: LeadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

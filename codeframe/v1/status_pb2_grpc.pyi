@@ -9,7 +9,21 @@ from codeframe.v1 import status_pb2 as _status_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
 import abc as _abc_1
+import grpc as _grpc
+import sys
+import typing as _typing
 
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
+
+_T = _typing.TypeVar("_T")
+
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
@@ -17,8 +31,32 @@ GRPC_VERSION: str
 class StatusServiceStub:
     """Served by every lead. The gateway consumes it."""
 
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> StatusServiceAsyncStub: ...
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_status_pb2.WatchEventsRequest, _status_pb2.WatchEventsResponse]
+    """Streams events: those after the start that the request names, then each
+    new one within milliseconds of its being durable.
+
+    Waits: for ever, unless the request names runs or tasks: then the stream
+    closes OK once all of them are final and everything was sent, at once if
+    they already are. A reader's pace costs nobody else anything: one that is
+    slow rereads the journal.
+    May be repeated: yes, with the last cursor that the reader saw; the server
+    ends a connection from time to time, and a client simply asks again.
+    Status: INVALID_ARGUMENT, mend the request. NOT_FOUND, a run or task named
+    does not exist. OUT_OF_RANGE with CURSOR_EXPIRED, LOG_CHANGED or
+    CURSOR_AHEAD: start again from a snapshot. UNAVAILABLE, or any status
+    without our ErrorInfo: ask again with the last cursor, with backoff.
+    """
+
+@_typing.type_check_only
+class StatusServiceAsyncStub(StatusServiceStub):
+    """Served by every lead. The gateway consumes it."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
-    WatchEvents: _aio.UnaryStreamMultiCallable[_status_pb2.WatchEventsRequest, _status_pb2.WatchEventsResponse]
+    WatchEvents: _aio.UnaryStreamMultiCallable[_status_pb2.WatchEventsRequest, _status_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """Streams events: those after the start that the request names, then each
     new one within milliseconds of its being durable.
 
@@ -41,8 +79,8 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
     def WatchEvents(
         self,
         request: _status_pb2.WatchEventsRequest,
-        context: _aio.ServicerContext[_status_pb2.WatchEventsRequest, _abc.AsyncIterator[_status_pb2.WatchEventsResponse]],
-    ) -> _abc.AsyncIterator[_status_pb2.WatchEventsResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_status_pb2.WatchEventsResponse], _abc.AsyncIterator[_status_pb2.WatchEventsResponse]]:
         """Streams events: those after the start that the request names, then each
         new one within milliseconds of its being durable.
 
@@ -58,4 +96,4 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         without our ErrorInfo: ask again with the last cursor, with backoff.
         """
 
-def add_StatusServiceServicer_to_server(servicer: StatusServiceServicer, server: _aio.Server) -> None: ...
+def add_StatusServiceServicer_to_server(servicer: StatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

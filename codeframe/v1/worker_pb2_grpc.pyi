@@ -7,7 +7,21 @@ from codeframe.v1 import worker_pb2 as _worker_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
 import abc as _abc_1
+import grpc as _grpc
+import sys
+import typing as _typing
 
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
+
+_T = _typing.TypeVar("_T")
+
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
@@ -21,8 +35,11 @@ class WorkerServiceStub:
     nothing: ask again, with backoff, at the same address.
     """
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    ExecuteTask: _aio.UnaryUnaryMultiCallable[_worker_pb2.ExecuteTaskRequest, _worker_pb2.ExecuteTaskResponse]
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> WorkerServiceAsyncStub: ...
+    ExecuteTask: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ExecuteTaskRequest, _worker_pb2.ExecuteTaskResponse]
     """Starts an attempt, joins it where it runs, or returns the recorded result
     where it has ended.
 
@@ -37,7 +54,7 @@ class WorkerServiceStub:
     with UNKNOWN_ROLE, NO_MODEL_KEY or NO_SANDBOX: not started, this worker
     cannot do it. INVALID_ARGUMENT: not started, mend the request.
     """
-    WatchAttempt: _aio.UnaryStreamMultiCallable[_worker_pb2.WatchAttemptRequest, _worker_pb2.WatchAttemptResponse]
+    WatchAttempt: _grpc.UnaryStreamMultiCallable[_worker_pb2.WatchAttemptRequest, _worker_pb2.WatchAttemptResponse]
     """Streams an attempt's notices after a sequence, from the first to the end,
     in batches, then closes OK. While there is none, a heartbeat each 10 s.
 
@@ -48,7 +65,7 @@ class WorkerServiceStub:
     FAILED_PRECONDITION with ATTEMPT_RELEASED: its notices are gone, or with
     WORKER_RESTARTED: the attempt is lost.
     """
-    CancelAttempt: _aio.UnaryUnaryMultiCallable[_worker_pb2.CancelAttemptRequest, _worker_pb2.CancelAttemptResponse]
+    CancelAttempt: _grpc.UnaryUnaryMultiCallable[_worker_pb2.CancelAttemptRequest, _worker_pb2.CancelAttemptResponse]
     """Ends an attempt.
 
     Waits: until the model stream is closed and every descendant process is
@@ -56,7 +73,7 @@ class WorkerServiceStub:
     its later start returns CANCELLED at once.
     Status: FAILED_PRECONDITION with WORKER_RESTARTED: it died with its process.
     """
-    ReadArtifact: _aio.UnaryStreamMultiCallable[_worker_pb2.WorkerServiceReadArtifactRequest, _worker_pb2.WorkerServiceReadArtifactResponse]
+    ReadArtifact: _grpc.UnaryStreamMultiCallable[_worker_pb2.WorkerServiceReadArtifactRequest, _worker_pb2.WorkerServiceReadArtifactResponse]
     """Streams an artifact's bytes, in chunks, from an offset to the end.
 
     Waits: no longer than the bytes take. May be repeated: yes, until
@@ -64,7 +81,7 @@ class WorkerServiceStub:
     Status: NOT_FOUND with ATTEMPT_NOT_FOUND or ARTIFACT_NOT_FOUND.
     FAILED_PRECONDITION with ATTEMPT_RELEASED.
     """
-    ReleaseAttempt: _aio.UnaryUnaryMultiCallable[_worker_pb2.ReleaseAttemptRequest, _worker_pb2.ReleaseAttemptResponse]
+    ReleaseAttempt: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ReleaseAttemptRequest, _worker_pb2.ReleaseAttemptResponse]
     """Says that the caller holds result, notices and artifacts; the worker keeps
     only the request's digest and the result.
 
@@ -72,7 +89,75 @@ class WorkerServiceStub:
     A running attempt is released as it ends.
     Status: none of its own.
     """
-    DescribeWorker: _aio.UnaryUnaryMultiCallable[_worker_pb2.DescribeWorkerRequest, _worker_pb2.DescribeWorkerResponse]
+    DescribeWorker: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DescribeWorkerRequest, _worker_pb2.DescribeWorkerResponse]
+    """Says what this worker is and has.
+
+    Waits: no. May be repeated: yes.
+    Status: none of its own.
+    """
+
+@_typing.type_check_only
+class WorkerServiceAsyncStub(WorkerServiceStub):
+    """Served by each worker. An attempt belongs to the server, never to a call:
+    a caller that goes away cancels nothing.
+
+    A gRPC error means that the attempt did not start, or that this call failed;
+    it never says how an attempt ended. Any status without our ErrorInfo says
+    nothing: ask again, with backoff, at the same address.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ExecuteTask: _aio.UnaryUnaryMultiCallable[_worker_pb2.ExecuteTaskRequest, _worker_pb2.ExecuteTaskResponse]  # type: ignore[assignment]
+    """Starts an attempt, joins it where it runs, or returns the recorded result
+    where it has ended.
+
+    Waits: until the attempt has ended, or the caller's deadline. A deadline
+    of minutes is right; on DEADLINE_EXCEEDED simply ask again.
+    May be repeated: yes, byte for byte, for as long as the result is kept
+    (24 h).
+    Status: ALREADY_EXISTS with ATTEMPT_ID_REUSED: another payload has this
+    id. RESOURCE_EXHAUSTED with NO_FREE_SLOT: not started, bind it elsewhere or
+    ask again after RetryInfo. UNAVAILABLE with DRAINING: not started, bind it
+    elsewhere. FAILED_PRECONDITION with WORKER_RESTARTED: the attempt is lost;
+    with UNKNOWN_ROLE, NO_MODEL_KEY or NO_SANDBOX: not started, this worker
+    cannot do it. INVALID_ARGUMENT: not started, mend the request.
+    """
+    WatchAttempt: _aio.UnaryStreamMultiCallable[_worker_pb2.WatchAttemptRequest, _worker_pb2.WatchAttemptResponse]  # type: ignore[assignment]
+    """Streams an attempt's notices after a sequence, from the first to the end,
+    in batches, then closes OK. While there is none, a heartbeat each 10 s.
+
+    Waits: until the attempt has ended and its last notice was sent. A
+    watcher's pace never touches the attempt.
+    May be repeated: yes, with the last sequence that the reader has.
+    Status: NOT_FOUND with ATTEMPT_NOT_FOUND: it is not known here (yet).
+    FAILED_PRECONDITION with ATTEMPT_RELEASED: its notices are gone, or with
+    WORKER_RESTARTED: the attempt is lost.
+    """
+    CancelAttempt: _aio.UnaryUnaryMultiCallable[_worker_pb2.CancelAttemptRequest, _worker_pb2.CancelAttemptResponse]  # type: ignore[assignment]
+    """Ends an attempt.
+
+    Waits: until the model stream is closed and every descendant process is
+    dead. May be repeated: yes. An id that is not known is remembered, so that
+    its later start returns CANCELLED at once.
+    Status: FAILED_PRECONDITION with WORKER_RESTARTED: it died with its process.
+    """
+    ReadArtifact: _aio.UnaryStreamMultiCallable[_worker_pb2.WorkerServiceReadArtifactRequest, _worker_pb2.WorkerServiceReadArtifactResponse]  # type: ignore[assignment]
+    """Streams an artifact's bytes, in chunks, from an offset to the end.
+
+    Waits: no longer than the bytes take. May be repeated: yes, until
+    ReleaseAttempt.
+    Status: NOT_FOUND with ATTEMPT_NOT_FOUND or ARTIFACT_NOT_FOUND.
+    FAILED_PRECONDITION with ATTEMPT_RELEASED.
+    """
+    ReleaseAttempt: _aio.UnaryUnaryMultiCallable[_worker_pb2.ReleaseAttemptRequest, _worker_pb2.ReleaseAttemptResponse]  # type: ignore[assignment]
+    """Says that the caller holds result, notices and artifacts; the worker keeps
+    only the request's digest and the result.
+
+    Waits: no. May be repeated: yes; an id that is not known is OK.
+    A running attempt is released as it ends.
+    Status: none of its own.
+    """
+    DescribeWorker: _aio.UnaryUnaryMultiCallable[_worker_pb2.DescribeWorkerRequest, _worker_pb2.DescribeWorkerResponse]  # type: ignore[assignment]
     """Says what this worker is and has.
 
     Waits: no. May be repeated: yes.
@@ -92,8 +177,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     def ExecuteTask(
         self,
         request: _worker_pb2.ExecuteTaskRequest,
-        context: _aio.ServicerContext[_worker_pb2.ExecuteTaskRequest, _abc.Awaitable[_worker_pb2.ExecuteTaskResponse]],
-    ) -> _abc.Awaitable[_worker_pb2.ExecuteTaskResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.ExecuteTaskResponse, _abc.Awaitable[_worker_pb2.ExecuteTaskResponse]]:
         """Starts an attempt, joins it where it runs, or returns the recorded result
         where it has ended.
 
@@ -113,8 +198,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     def WatchAttempt(
         self,
         request: _worker_pb2.WatchAttemptRequest,
-        context: _aio.ServicerContext[_worker_pb2.WatchAttemptRequest, _abc.AsyncIterator[_worker_pb2.WatchAttemptResponse]],
-    ) -> _abc.AsyncIterator[_worker_pb2.WatchAttemptResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.WatchAttemptResponse], _abc.AsyncIterator[_worker_pb2.WatchAttemptResponse]]:
         """Streams an attempt's notices after a sequence, from the first to the end,
         in batches, then closes OK. While there is none, a heartbeat each 10 s.
 
@@ -130,8 +215,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     def CancelAttempt(
         self,
         request: _worker_pb2.CancelAttemptRequest,
-        context: _aio.ServicerContext[_worker_pb2.CancelAttemptRequest, _abc.Awaitable[_worker_pb2.CancelAttemptResponse]],
-    ) -> _abc.Awaitable[_worker_pb2.CancelAttemptResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.CancelAttemptResponse, _abc.Awaitable[_worker_pb2.CancelAttemptResponse]]:
         """Ends an attempt.
 
         Waits: until the model stream is closed and every descendant process is
@@ -144,8 +229,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     def ReadArtifact(
         self,
         request: _worker_pb2.WorkerServiceReadArtifactRequest,
-        context: _aio.ServicerContext[_worker_pb2.WorkerServiceReadArtifactRequest, _abc.AsyncIterator[_worker_pb2.WorkerServiceReadArtifactResponse]],
-    ) -> _abc.AsyncIterator[_worker_pb2.WorkerServiceReadArtifactResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.WorkerServiceReadArtifactResponse], _abc.AsyncIterator[_worker_pb2.WorkerServiceReadArtifactResponse]]:
         """Streams an artifact's bytes, in chunks, from an offset to the end.
 
         Waits: no longer than the bytes take. May be repeated: yes, until
@@ -158,8 +243,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     def ReleaseAttempt(
         self,
         request: _worker_pb2.ReleaseAttemptRequest,
-        context: _aio.ServicerContext[_worker_pb2.ReleaseAttemptRequest, _abc.Awaitable[_worker_pb2.ReleaseAttemptResponse]],
-    ) -> _abc.Awaitable[_worker_pb2.ReleaseAttemptResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.ReleaseAttemptResponse, _abc.Awaitable[_worker_pb2.ReleaseAttemptResponse]]:
         """Says that the caller holds result, notices and artifacts; the worker keeps
         only the request's digest and the result.
 
@@ -172,12 +257,12 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     def DescribeWorker(
         self,
         request: _worker_pb2.DescribeWorkerRequest,
-        context: _aio.ServicerContext[_worker_pb2.DescribeWorkerRequest, _abc.Awaitable[_worker_pb2.DescribeWorkerResponse]],
-    ) -> _abc.Awaitable[_worker_pb2.DescribeWorkerResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.DescribeWorkerResponse, _abc.Awaitable[_worker_pb2.DescribeWorkerResponse]]:
         """Says what this worker is and has.
 
         Waits: no. May be repeated: yes.
         Status: none of its own.
         """
 
-def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _aio.Server) -> None: ...
+def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -53,7 +53,7 @@ class Fleet:
         self._freed = True
         self._room: dict[str, tuple[tuple[str, ...], int]] = {}
 
-    def stub(self, address: str) -> worker_pb2_grpc.WorkerServiceStub:
+    def stub(self, address: str) -> "worker_pb2_grpc.WorkerServiceAsyncStub":
         """The calls to a worker."""
         return self._peer(address).stub
 

@@ -36,7 +36,7 @@ class Peer:
     refused_until: float = 0.0
 
     @property
-    def stub(self) -> worker_pb2_grpc.WorkerServiceStub:
+    def stub(self) -> "worker_pb2_grpc.WorkerServiceAsyncStub":
         """The calls to it."""
         return worker_pb2_grpc.WorkerServiceStub(self.channel)
 

@@ -90,7 +90,7 @@ class Worker:
     """A worker's process, and a client of it."""
 
     process: asyncio.subprocess.Process
-    stub: worker_pb2_grpc.WorkerServiceStub
+    stub: "worker_pb2_grpc.WorkerServiceAsyncStub"
     told: worker_pb2.DescribeWorkerResponse
     log: Path
 

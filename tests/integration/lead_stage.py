@@ -20,6 +20,7 @@ from services.lead.reads import Reads
 from services.lead.requests import Requests
 from services.lead.runs import Runs
 from services.lead.servicer import LeadServicer
+from services.lead.watch import add_status_service
 from services.runtime.channel import open_channel
 from services.runtime.git import Git
 from services.runtime.server import Server
@@ -58,7 +59,7 @@ class Lead:
     journal: Journal
     runs: Runs
     fleet: Fleet
-    stub: "lead_pb2_grpc.LeadServiceStub"
+    stub: "lead_pb2_grpc.LeadServiceAsyncStub"
     project: Path
     address: str
 
@@ -121,13 +122,14 @@ async def serve_lead(
         fleet = Fleet(workers, journal, **more)
         stack.push_async_callback(fleet.close)
         runs = Runs(Stage(journal, fleet, artifacts, Requests(artifacts), integrators.of, patience=patience))
-        server = Server(settings, ("codeframe.v1.LeadService",))
+        server = Server(settings, ("codeframe.v1.LeadService", "codeframe.v1.StatusService"))
         servicer = LeadServicer(runs, Reads(journal, artifacts), fleet, integrators.of)
         lead_pb2_grpc.add_LeadServiceServicer_to_server(servicer, server.grpc)
+        add_status_service(server.grpc, journal, fleet.workers)
         keeping = [group.create_task(fleet.keep()), group.create_task(runs.keep())]
         await server.start()
         channel = open_channel(server.address)
-        stub: Any = lead_pb2_grpc.LeadServiceStub(channel)
+        stub = lead_pb2_grpc.LeadServiceStub(channel)
         try:
             yield Lead(journal, runs, fleet, stub, project, server.address)
         finally:

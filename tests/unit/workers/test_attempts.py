@@ -73,7 +73,7 @@ class Worker:
     attempts: Attempts
     work: Work
     clock: LateClock
-    stub: worker_pb2_grpc.WorkerServiceStub
+    stub: "worker_pb2_grpc.WorkerServiceAsyncStub"
     address: str
 
     def execute(self, attempt_id: str = "one", **changes: Any) -> Any:
