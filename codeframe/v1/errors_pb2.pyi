@@ -73,7 +73,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ATTEMPT_RELEASED: _ErrorReason.ValueType  # 19
     """The attempt was released; its log and artifacts are gone from the worker."""
     ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 20
-    """The cursor is older than the journal's oldest event. Take a snapshot."""
+    """The cursor is older than the journal's oldest event. Take a snapshot.
+    ErrorInfo's metadata says as `oldest_revision` after which revision events
+    are kept: a cursor there, or an empty one, is before the oldest of them.
+    """
     ERROR_REASON_LOG_CHANGED: _ErrorReason.ValueType  # 21
     """The cursor is of another log. Take a snapshot."""
     ERROR_REASON_CURSOR_AHEAD: _ErrorReason.ValueType  # 22
@@ -141,7 +144,10 @@ ERROR_REASON_NO_SANDBOX: ErrorReason.ValueType  # 18
 ERROR_REASON_ATTEMPT_RELEASED: ErrorReason.ValueType  # 19
 """The attempt was released; its log and artifacts are gone from the worker."""
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 20
-"""The cursor is older than the journal's oldest event. Take a snapshot."""
+"""The cursor is older than the journal's oldest event. Take a snapshot.
+ErrorInfo's metadata says as `oldest_revision` after which revision events
+are kept: a cursor there, or an empty one, is before the oldest of them.
+"""
 ERROR_REASON_LOG_CHANGED: ErrorReason.ValueType  # 21
 """The cursor is of another log. Take a snapshot."""
 ERROR_REASON_CURSOR_AHEAD: ErrorReason.ValueType  # 22

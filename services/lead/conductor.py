@@ -31,7 +31,7 @@ from services.lead.machine.happenings import (
     Stacked,
 )
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Attempt, Integrating, Run
+from services.lead.machine.state import Attempt, Integrating, Run, TaskState
 from services.lead.machine.wanted import (
     CancelAttempt,
     Command,
@@ -48,6 +48,9 @@ from services.runtime.git import GitError
 log = structlog.get_logger()
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+CLEARING_UP = 20.0
+"""Seconds that a run's end waits for branches to be deleted, at most."""
+
 Child = asyncio.Task[None]
 
 
@@ -131,7 +134,6 @@ class LeadAgent:
                     self._ended = True
                     self._answer(self._told, False)
             log.info("the run has ended", state=self.run.core.phase.value)
-            await self._integrator.delete_candidates(self.run.facts.run_id)
 
     async def end_now(self, asked: EndAsked) -> None:
         """End a run that cannot be conducted: what is open is taken to be lost."""
@@ -187,6 +189,8 @@ class LeadAgent:
                     rows |= {(row.kind, row.id): row for row in records.rows(draft)}
             if not written:
                 return
+            if run.core.phase.final:
+                await self._clear_up(run)
             try:
                 appended = await self._stage.journal.append(
                     run.facts.run_id, written, list(rows.values()), expected_head=self._head, term=self._term
@@ -195,11 +199,37 @@ class LeadAgent:
                 self._catch_up(moved)
             except StoreFailed as error:
                 log.error("the journal cannot be written; trying again", problem=str(error))
-                await asyncio.sleep(_pause(failures))
+                await asyncio.sleep(pause(failures))
                 failures += 1
             else:
                 self.run, self._head = run, appended.last
                 return
+
+    async def _clear_up(self, run: Run) -> None:
+        """Delete what a run that ends does not need: its candidates, and the branches of what was merged.
+
+        Before the end is journaled: nobody is told of it sooner, and no stop or crash can come between.
+        """
+        stacking = [
+            key
+            for key in self._under_way
+            if isinstance(key, tuple) and self._under_way[key] not in self._concluding
+        ]
+        children = [self._under_way.pop(key) for key in stacking]
+        for child in children:
+            child.cancel()
+        if children:
+            await asyncio.wait(children)  # what they push, they push before what is left is deleted
+        merged = {
+            self._branch(task.id, task.own.attempt_id)
+            for task in run.tasks.values()
+            if task.own and task.state is TaskState.COMPLETED
+        }
+        try:
+            async with asyncio.timeout(CLEARING_UP):
+                await self._integrator.clear_up(run.facts.run_id, merged)
+        except TimeoutError:
+            log.warning("branches may be left behind: the repository does not answer")
 
     def _catch_up(self, moved: HeadMoved) -> None:
         run = self.run.copy()
@@ -296,7 +326,7 @@ class LeadAgent:
                 self._concluding.discard(this)
             if self._under_way.get(key) is not this:
                 return
-            await asyncio.sleep(_pause(failures))
+            await asyncio.sleep(pause(failures))
 
     async def _act(self, command: Command) -> Found | None:
         """Do a command, however long it takes; what it found, where there is something to tell."""
@@ -366,8 +396,10 @@ class LeadAgent:
         merged = [self._branch(task.id, task.own.attempt_id) for task in tasks if task.own]
         merged.append(candidate_branch(run_id, self.run.core.candidates))
         moved = await self._integrator.move_head(run_id, integrating.start, integrating.to)
-        pushed = HeadPushed(moved, self._stage.clock())
-        return Found(pushed, lambda: self._integrator.delete(merged)) if moved else Found(pushed)
+        if moved:
+            # Before it is told: a crash in between only has it done again, and no stop can come after it.
+            await self._integrator.delete(merged)
+        return Found(HeadPushed(moved, self._stage.clock()))
 
     def _branch(self, task_id: str, attempt_id: str) -> str:
         return attempt_branch(self.run.facts.run_id, task_id, self.run.attempts[attempt_id].number)
@@ -380,5 +412,6 @@ def _key(command: Command) -> Hashable:
     return command
 
 
-def _pause(failures: int) -> float:
+def pause(failures: int) -> float:
+    """Seconds to wait after so many failures in a row, and one."""
     return min(SHORTEST_PAUSE * 2.0 ** min(failures, 20), LONGEST_PAUSE)

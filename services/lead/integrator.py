@@ -7,7 +7,7 @@ never by an exit code (DESIGN §7).
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -239,23 +239,26 @@ class Integrator:
             except OSError:
                 continue  # no lock there, or not ours to remove: the push says what is wrong
 
-    async def delete_candidates(self, run_id: str) -> None:
-        """Delete a run's candidates that are left. What cannot be deleted is said and left."""
+    async def clear_up(self, run_id: str, merged: Collection[str]) -> None:
+        """Delete a run's candidates that are left, and what is left of `merged` branches.
+
+        What cannot be deleted is said and left.
+        """
+        candidates = candidate_branch(run_id, 0)[:-1]
         try:
-            listed = await self._clone.list_remote(f"refs/heads/{candidate_branch(run_id, 0)[:-1]}*")
+            listed = await self._clone.list_remote(f"refs/heads/codeframe/{ref_safe(run_id)}/*")
         except GitError as error:
-            log.warning("candidates were left behind", run=run_id, error=str(error))
+            log.warning("branches were left behind", run=run_id, error=str(error))
             return
-        names = (line.partition("\t")[2] for line in listed.splitlines())
-        await self.delete(name.removeprefix("refs/heads/") for name in names)
+        names = {line.partition("\t")[2].removeprefix("refs/heads/") for line in listed.splitlines()}
+        await self.delete(name for name in names if name.startswith(candidates) or name in merged)
 
     async def delete(self, branches: Iterable[str]) -> None:
         """Delete branches that are merged. What cannot be deleted is said and left."""
-        for branch in branches:
-            try:
-                await self._clone.delete(branch)
-            except GitError as error:
-                log.warning("a merged branch was left behind", branch=branch, error=str(error))
+        try:
+            await self._clone.delete(branches)
+        except GitError as error:
+            log.warning("merged branches were left behind", error=str(error))
 
 
 def _hunks(text: str) -> Iterator[str]:

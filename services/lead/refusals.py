@@ -16,7 +16,8 @@ def refusing() -> Iterator[None]:
         raise NotFound("RUN_NOT_FOUND", str(error)) from error
     except RevisionTrimmed as error:
         message = f"the journal's oldest event comes after revision {error.oldest}; take a snapshot"
-        raise OutOfRange("CURSOR_EXPIRED", message) from error
+        oldest = {"oldest_revision": str(error.oldest)}
+        raise OutOfRange("CURSOR_EXPIRED", message, metadata=oldest) from error
     except RevisionAhead as error:
         message = f"the journal's newest event has revision {error.head}; take a snapshot"
         raise OutOfRange("CURSOR_AHEAD", message) from error

@@ -24,9 +24,12 @@ class Roster:
         self._telling = asyncio.Lock()
 
     async def recall(self, now: datetime) -> None:
-        """Read what was told before this lead started."""
+        """Read what was told before this lead started.
+
+        What was trimmed is told again: who reads the journal from its oldest event misses no agent.
+        """
         self._since = now
-        after = 0
+        after = (await self._journal.bounds()).oldest
         while (page := await self._journal.run_entries(FLEET, after)).entries:
             self._fold(page.entries)
             after = page.through

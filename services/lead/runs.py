@@ -8,9 +8,10 @@ from datetime import timedelta
 import structlog
 
 from services.lead import records
-from services.lead.conductor import ConductorEnded, LeadAgent, Stage
-from services.lead.journal import Fenced, Journal, NewRun, RowKind, RunHead
+from services.lead.conductor import ConductorEnded, LeadAgent, Stage, pause
+from services.lead.journal import Fenced, HeadMoved, Journal, NewRun, RowKind, RunHead, StoreFailed
 from services.lead.machine.draft import Draft
+from services.lead.machine.events import Claimed
 from services.lead.machine.happenings import EndAsked
 from services.lead.machine.state import Ending, Run, RunFailure, RunFailureReason, RunPhase
 from services.runtime.errors import Aborted
@@ -25,14 +26,15 @@ CRASHES = 3
 
 
 class Runs:
-    """Owns a conductor for each run that has not ended.
+    """Owns a conductor for each run that has not ended. `owner` names this lead in what it claims.
 
     `await keep()` recovers them and conducts until cancelled; attempts at workers go on
     without a lead, and are joined again after the next start.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, owner: str) -> None:
         self._stage = stage
+        self._owner = owner
         self._journal: Journal = stage.journal
         self._agents: dict[str, LeadAgent] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -115,13 +117,42 @@ class Runs:
             log.exception("a run could not be ended; the next start tries again", run=run_id)
 
     async def _recover(self, run_id: str) -> LeadAgent:
-        """A conductor on the state that the journal holds."""
-        head = await self._journal.run(run_id)
-        if head is None:
-            raise LookupError(f"the journal has no run {run_id}")
-        run = await self._load(head)
-        log.info("conducting a run from its stored state", run=run_id, open_attempts=len(run.open_attempts))
-        return LeadAgent(run, head.head, head.term, self._stage)
+        """A conductor on the state that the journal holds, under a term of its own.
+
+        Whoever conducted the run before is fenced, with what it may still have handed in. Waits
+        for a journal that cannot be written.
+        """
+        failures = 0
+        while True:
+            try:
+                return await self._claim(run_id)
+            except StoreFailed as error:
+                log.error("a run cannot be taken over; trying again", run=run_id, problem=str(error))
+            await asyncio.sleep(pause(failures))
+            failures += 1
+
+    async def _claim(self, run_id: str) -> LeadAgent:
+        for _ in range(TRIES):
+            head = await self._journal.run(run_id)
+            if head is None:
+                raise LookupError(f"the journal has no run {run_id}")
+            draft = Draft(await self._load(head), self._stage.clock())
+            draft.emit(Claimed(head.term + 1, self._owner))
+            try:
+                claimed = await self._journal.claim(
+                    run_id, records.records(draft), records.rows(draft), expected_head=head.head
+                )
+            except HeadMoved:
+                continue  # what was appended meanwhile is not in the rows that were read
+            run = draft.run
+            log.info(
+                "conducting a run from its stored state",
+                run=run_id,
+                term=claimed.term,
+                open_attempts=len(run.open_attempts),
+            )
+            return LeadAgent(run, claimed.last, claimed.term, self._stage)
+        raise Aborted("CONTENTION", f"run {run_id} is written to without a pause", retry_after=RETRY_AFTER)
 
     async def _load(self, head: RunHead) -> Run:
         run_id = head.run.run_id

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import shlex
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from services.runtime.child import ChildAnswer
@@ -89,14 +90,22 @@ class Clone:
         if answer.exit_code and await self.tip(branch) != commit:
             raise GitError(f"cannot push {branch} to {self.url}: {explain(answer)}")
 
-    async def delete(self, branch: str) -> None:
-        """Delete a branch of the remote; it may be gone already. Raises GitError."""
-        ref = f"refs/heads/{branch}"
+    async def delete(self, branches: Iterable[str]) -> None:
+        """Delete branches of the remote, in one push; some may be gone already. Raises GitError."""
+        refs = frozenset(f"refs/heads/{branch}" for branch in branches)
+        there = await self._those_there(refs)
+        if not there:
+            return
         options = [f"--receive-pack={_RECEIVE_PACK}"] if self.is_local else []
-        push = ("push", "--quiet", "--no-verify", *options, "--", self.url, f":{ref}")
+        push = ("push", "--quiet", "--no-verify", *options, "--", self.url, *(f":{ref}" for ref in there))
         answer = await self.ask(*push, timeout=NETWORK_TIMEOUT)
-        if answer.exit_code and await self.tip(branch):
-            raise GitError(f"cannot delete {branch} of {self.url}: {explain(answer)}")
+        if answer.exit_code and (left := await self._those_there(refs)):
+            raise GitError(f"cannot delete {', '.join(left)} of {self.url}: {explain(answer)}")
+
+    async def _those_there(self, refs: frozenset[str]) -> list[str]:
+        """Which of these refs the remote has."""
+        listed = (line.partition("\t")[2] for line in (await self.list_remote(*refs)).splitlines())
+        return sorted(refs.intersection(listed))
 
     async def list_remote(self, *names: str) -> str:
         """What the remote lists for these refs, a commit and a ref a line. Raises GitError."""

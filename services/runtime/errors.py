@@ -1,6 +1,6 @@
 """What servicers raise, and the one table from it to gRPC statuses with google.rpc details."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import grpc
@@ -20,7 +20,8 @@ MAX_VIOLATIONS = 3000
 
 
 class ServiceError(Exception):
-    """A call that is refused. `reason` is a value of ErrorReason, without its prefix.
+    """A call that is refused. `reason` is a value of ErrorReason, without its prefix; `metadata` adds to it
+    what its comment in the protos says.
 
     Raises ValueError for a reason that the protos do not publish.
     """
@@ -34,12 +35,14 @@ class ServiceError(Exception):
         *,
         violations: Sequence[Violation] = (),
         retry_after: timedelta | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = errors_pb2.ErrorReason.Name(errors_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}"))
         self.message = _clipped(message, MAX_MESSAGE)
         self.violations = tuple(violations)
         self.retry_after = retry_after
+        self.metadata = dict(metadata or {})
 
 
 class InvalidArgument(ServiceError):
@@ -107,7 +110,8 @@ def to_status(error: ServiceError) -> grpc.Status:
 
     As many violations are told as fit; the last one says how many more there are.
     """
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    details: list[Message] = [info]
     if error.retry_after is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromTimedelta(error.retry_after)

@@ -127,6 +127,26 @@ async def test_a_claim_fences_who_held_the_run_before(opened: Opened) -> None:
             await journal.claim("nobody", [told()], expected_head=0)
 
 
+async def test_a_claim_writes_rows_too_and_what_was_handed_in_before_is_fenced(opened: Opened) -> None:
+    async with opened() as journal:
+        head = await created(journal, "a", tasks=1)
+        claim = journal.claim("a", [told(b"mine")], [run_row("a", b"claimed")], expected_head=head)
+        claimed, late = await asyncio.gather(
+            claim,
+            journal.append("a", [told(b"late")], [task_row(0, b"late")], expected_head=head, term=1),
+            return_exceptions=True,
+        )
+        assert isinstance(late, Fenced)
+        assert not isinstance(claimed, BaseException)
+        row = await journal.row("a", RowKind.RUN, "a")
+        assert row is not None
+        assert (row.row.body, row.revision) == (b"claimed", claimed.last)
+        assert await bodies(journal) == [b"created", b"mine"]
+        found = await journal.run("a")
+        assert found is not None
+        assert (found.head, found.term) == (claimed.last, 2)
+
+
 async def test_a_request_id_is_used_once_in_its_project(opened: Opened) -> None:
     async with opened() as journal:
         await journal.create(run_of("a", "shop", "same", "first"), [told(b"a")], [])

@@ -15,9 +15,13 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from codeframe.v1 import evidence_pb2, lead_pb2, lead_pb2_grpc, state_pb2
+from services.lead import records
+from services.lead.journal import RowKind
+from services.lead.machine.events import Claimed
+from services.lead.runs import Runs
 from services.runtime.channel import open_channel
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
-from tests.integration.lead_stage import FINAL, House, eventually, make_house, task
+from tests.integration.lead_stage import FINAL, House, Lead, eventually, make_house, task
 from tests.scripted_worker import ServedWorker
 
 COMPLETED = state_pb2.RUN_STATE_COMPLETED
@@ -138,6 +142,81 @@ async def test_a_lead_killed_at_any_moment_completes_and_pays_nothing_twice(hous
         assert ended.usage[0].turns == 5
         assert {f"{name}.txt" for name in "abcde"} <= files_at(house.project, ended.head_commit)
         await eventually(lambda: not worker.attempts.unreleased)
+
+
+async def until_claimed(lead: Lead, run_id: str, term: int) -> None:
+    """Return once the run is owned under that term."""
+    while True:
+        revision = (await lead.journal.bounds()).head
+        head = await lead.journal.run(run_id)
+        assert head is not None
+        if head.term == term:
+            return
+        await lead.journal.changed(revision)
+
+
+async def test_each_start_takes_its_runs_over_under_a_higher_term(house: House) -> None:
+    house.script.gate("a")
+    async with house.worker() as worker:
+        async with house.lead(worker) as lead:
+            run = await lead.create(task("a"))
+            await house.script.until_running(f"{run.run_id}.a.1")
+        for term in (2, 3):
+            async with house.lead(worker) as lead:
+                await until_claimed(lead, run.run_id, term)
+        house.script.open("a")
+        async with house.lead(worker) as lead:
+            ended = await lead.ended(run.run_id)
+            assert ended.state == COMPLETED, ended.failure
+            stored = [entry.record for entry in (await lead.journal.run_entries(run.run_id)).entries]
+            told = [event for event, _ in filter(None, map(records.event, stored))]
+            assert [each.term for each in told if isinstance(each, Claimed)] == [2, 3, 4]
+            row = await lead.journal.row(run.run_id, RowKind.RUN, run.run_id)
+            assert row is not None
+            assert records.load(row.row.body, (), ()).core == records.folded(stored).core
+        assert len(house.script.requests) == 2, "the base's verification and a, once each"
+
+
+async def test_a_run_that_another_lead_takes_over_is_let_go_and_its_attempts_go_on(house: House) -> None:
+    house.script.gate("a")
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b", "a"))
+        await house.script.until_running(f"{run.run_id}.a.1")
+        other = asyncio.create_task(Runs(lead.stage, owner="other").keep())
+        try:
+            await until_claimed(lead, run.run_id, 2)
+            house.script.open("a")
+            ended = await lead.ended(run.run_id)
+        finally:
+            other.cancel()
+        assert ended.state == COMPLETED, ended.failure
+        started = [request.attempt_id for request in house.script.requests]
+        assert len(started) == len(set(started)) == 3, "its new owner joined the attempt"
+        tried = await lead.attempts(run.run_id)
+        assert {each.outcome for each in tried} == {evidence_pb2.OUTCOME_SUCCEEDED}
+
+
+async def test_a_lead_killed_when_its_run_ends_leaves_only_the_runs_branch(house: House) -> None:
+    async with house.worker(slots=3) as worker, lead_process(house, worker) as lead:
+        run = await lead.create(*(task(name) for name in "abc"))
+        while (ended := await lead.run(run.run_id)).state not in FINAL:
+            pass
+        await lead.kill()
+        assert ended.state == COMPLETED, ended.failure
+        assert branches(house.project) == {run.branch: ended.head_commit}
+
+
+async def test_a_run_that_fails_leaves_no_candidate(house: House) -> None:
+    """Two tasks that are red together, each time: nothing they were stacked to outlives the run."""
+    house.script.files = {"a": {"together-1": ""}, "b": {"together-2": ""}}
+    async with house.worker(slots=3) as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b"))
+        ended = await lead.ended(run.run_id)
+        left = branches(house.project)
+        assert ended.state == state_pb2.RUN_STATE_FAILED
+        assert not [name for name in left if "/next/" in name], left
+        (merged,) = [each for each in (await lead.tasks(run.run_id)).values() if each.commit]
+        assert not [name for name, commit in left.items() if commit == merged.commit and "/attempts/" in name]
 
 
 async def test_a_stopped_lead_ends_soon_and_cancels_nothing(house: House) -> None:

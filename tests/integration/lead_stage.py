@@ -58,6 +58,7 @@ class Lead:
 
     journal: Journal
     runs: Runs
+    stage: Stage
     fleet: Fleet
     stub: "lead_pb2_grpc.LeadServiceAsyncStub"
     project: Path
@@ -121,7 +122,8 @@ async def serve_lead(
         integrators = Integrators(Git(os.environ), folder / "repositories")
         fleet = Fleet(workers, journal, **more)
         stack.push_async_callback(fleet.close)
-        runs = Runs(Stage(journal, fleet, artifacts, Requests(artifacts), integrators.of, patience=patience))
+        stage = Stage(journal, fleet, artifacts, Requests(artifacts), integrators.of, patience=patience)
+        runs = Runs(stage, owner="lead")
         server = Server(settings, ("codeframe.v1.LeadService", "codeframe.v1.StatusService"))
         servicer = LeadServicer(runs, Reads(journal, artifacts), fleet, integrators.of)
         lead_pb2_grpc.add_LeadServiceServicer_to_server(servicer, server.grpc)
@@ -131,7 +133,7 @@ async def serve_lead(
         channel = open_channel(server.address)
         stub = lead_pb2_grpc.LeadServiceStub(channel)
         try:
-            yield Lead(journal, runs, fleet, stub, project, server.address)
+            yield Lead(journal, runs, stage, fleet, stub, project, server.address)
         finally:
             for each in keeping:
                 each.cancel()

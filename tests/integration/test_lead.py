@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from codeframe.errors import from_rpc_error
 from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2
-from services.lead.journal import FLEET
+from services.lead.journal import FLEET, Filter
 from services.workers.outcome import Outcome
 from services.workers.work import Baseline, PreviousAttempt
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
@@ -56,7 +56,7 @@ async def test_a_plan_of_two_tasks_completes_on_its_branch_alone(house: House) -
             f"{run.run_id}.b.1",
         ], "the base once, and each task once: its own tree was green"
         assert ended.usage[0].turns == 2
-        await eventually(lambda: branches(house.project) == {run.branch: ended.head_commit})
+        assert branches(house.project) == {run.branch: ended.head_commit}, "nothing else, once it has ended"
         await eventually(lambda: not worker.attempts.unreleased)
     assert bytes_of(house.project) == before
 
@@ -379,6 +379,25 @@ async def test_the_fleet_tells_each_fact_once_over_restarts_of_the_lead(house: H
             assert of_backend == [idle, working] * (len(of_backend) // 2) + [idle]
             in_run = await lead.told(run.run_id, "agent_status_changed")
             assert [(each.agent_id, each.current_task_id) for each in in_run] == [("one/backend", "a")]
+
+
+async def test_a_lead_that_starts_after_a_trim_tells_its_fleet_again(house: House) -> None:
+    async with house.worker("one", roles=("backend",)) as worker:
+        async with house.lead(worker) as lead:
+            await lead.fleet.changed(0)
+            assert [each.agent_id for each in await lead.told(FLEET, "agent_created")] == ["one/backend"]
+            oldest = (await lead.journal.bounds()).head
+            await lead.journal.trim(oldest)
+        async with house.lead(worker) as lead:
+            await lead.fleet.changed(0)
+            kept = (await lead.journal.entries(oldest, Filter(runs=frozenset({FLEET})))).entries
+            assert [entry.record.kind for entry in kept] == ["agent_created", "agent_status_changed"]
+            run = await lead.create(task("a"))
+            assert (await lead.ended(run.run_id)).state == COMPLETED
+        async with house.lead(worker) as lead:
+            await lead.fleet.changed(0)
+            kept = (await lead.journal.entries(oldest, Filter(runs=frozenset({FLEET})))).entries
+            assert [entry.record.kind for entry in kept].count("agent_created") == 1
 
 
 async def test_a_worker_that_went_while_the_lead_was_down_is_told_unreachable(house: House) -> None:

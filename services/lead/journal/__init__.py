@@ -252,8 +252,10 @@ class Journal(Protocol):
         """
         ...
 
-    async def claim(self, run_id: str, records: Sequence[Record], *, expected_head: int) -> Appended:
-        """Take the run over: raise its term by one, and journal the records that say so.
+    async def claim(
+        self, run_id: str, records: Sequence[Record], rows: Sequence[Row] = (), *, expected_head: int
+    ) -> Appended:
+        """Take the run over: raise its term by one, and journal the records that say so, with rows.
 
         Raises RunUnknown and HeadMoved. Who held the run before is Fenced from its next append on.
         """

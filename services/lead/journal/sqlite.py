@@ -97,9 +97,11 @@ class SqliteJournal:
         """See Journal."""
         return await self._turns.append(_append(run.run_id, records, rows, 0, None, new=run))
 
-    async def claim(self, run_id: str, records: Sequence[Record], *, expected_head: int) -> Appended:
+    async def claim(
+        self, run_id: str, records: Sequence[Record], rows: Sequence[Row] = (), *, expected_head: int
+    ) -> Appended:
         """See Journal."""
-        return await self._turns.append(_append(run_id, records, (), expected_head, None, claims=True))
+        return await self._turns.append(_append(run_id, records, rows, expected_head, None, claims=True))
 
     async def append(
         self,

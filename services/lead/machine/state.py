@@ -327,7 +327,7 @@ class RunCore:
     phase: RunPhase
     head: str
     checks: tuple[Check, ...]
-    term: int = 0
+    term: int = 1
     ending: Ending | None = None
     candidate: Candidate | None = None
     integrating: Integrating | None = None

@@ -239,7 +239,9 @@ async def test_a_place_that_cannot_be_gone_on_from_asks_for_a_snapshot(tmp_path:
             error = await refusal(lead.address, cursor=cursor)
             assert (error.code, error.reason) == (grpc.StatusCode.OUT_OF_RANGE, f"ERROR_REASON_{reason}")
             assert "snapshot" in error.message
-        assert "revision 3" in (await refusal(lead.address, cursor="log.1")).message
+        expired = await refusal(lead.address, cursor="log.1")
+        assert "revision 3" in expired.message
+        assert expired.metadata == {"oldest_revision": "3"}
         for cursor in ("log.3", ""):
             async with watching(lead.address, cursor=cursor) as messages:
                 assert revisions(await until(messages, 4)) == [4]
