@@ -1,32 +1,48 @@
-"""How a project is set up and verified: codeframe.toml, and what its tree tells.
+"""How a project says it is set up, verified and worked on: codeframe.toml.
 
-Pure: the caller reads files.
+Pure: the caller reads the file. docs/codeframe-toml.md says what each key means, and
+codeframe/schema/codeframe.toml.schema.json what it may be.
 """
 
-import json
 import re
-import shlex
-import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePosixPath
 
+from codeframe.tomlfile import Table, TomlError, read_toml
+
 PROJECT_FILE = "codeframe.toml"
 
-_PATHS_LIMIT = 100
-_TIMEOUT_LIMIT = timedelta(days=1)
+_COMMAND_LENGTH = 2000  # characters
+_MODEL_LENGTH = 200
+_PATH_LENGTH = 500
+_PATHS_LIMIT = 20
+_GLOBS_LIMIT = 100
+_ROLE_NAME = re.compile(r"[a-z][a-z0-9-]{0,49}")
+_TIMEOUTS = (timedelta(milliseconds=100), timedelta(days=1))
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
-_FOREIGN = {"node_modules", "site-packages", "venv", "vendor", "third_party", "dist", "build"}
-_PYTEST_OWN = {"pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"}
-_PYTEST_SHARED = {"pyproject.toml", "setup.cfg", "tox.ini"}
-_PYTEST_CONFIG = re.compile(r"^\s*\[(?:tool\.pytest(?:\.ini_options)?|tool:pytest|pytest)\]", re.MULTILINE)
-_PYTHON_TEST = re.compile(r"(?:test_.*|.*_test|conftest)\.py")
-_NPM_PLACEHOLDER = "no test specified"
 
 
 class ProjectFileError(Exception):
-    """codeframe.toml cannot be used. The message names the file and the key or the line."""
+    """codeframe.toml cannot be used. Each line of the message is `file:line:column: key: what`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleOverride:
+    """What codeframe.toml says for one role, in place of what it says for all; what it leaves out is empty.
+
+    `allow` are globs of what the role may write, in place of its own; `deny` what it must not,
+    besides its own.
+    """
+
+    model: str = ""
+    setup: str = ""
+    setup_paths: tuple[str, ...] = ()
+    verification: str = ""
+    report: str = ""
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +52,7 @@ class ProjectFile:
     `setup` and `verification` are shell commands. `setup_paths` and `report` are relative to
     the repository's root: existing folders that setup would make (such as `.venv`), and the
     test report that the verification writes. `timeout` is for one run of the verification.
+    `model` is for tasks that name none. `roles` are overrides by the role's name.
     """
 
     setup: str = ""
@@ -43,97 +60,103 @@ class ProjectFile:
     verification: str = ""
     report: str = ""
     timeout: timedelta | None = None
+    model: str = ""
+    roles: Mapping[str, RoleOverride] = field(default_factory=dict)
+
+    def of(self, role: str) -> "ProjectFile":
+        """The file as it reads for one role: a command of the role's own brings its paths or report along."""
+        own = self.roles.get(role, RoleOverride())
+        sets_up, verifies = bool(own.setup or own.setup_paths), bool(own.verification)
+        return ProjectFile(
+            setup=own.setup if sets_up else self.setup,
+            setup_paths=own.setup_paths if sets_up else self.setup_paths,
+            verification=own.verification or self.verification,
+            report=own.report if verifies or own.report else self.report,
+            timeout=self.timeout,
+            model=own.model or self.model,
+        )
 
 
 def read_project(text: str, path: str = PROJECT_FILE) -> ProjectFile:
     """Read a codeframe.toml; `path` is how errors name it.
 
-    Raises ProjectFileError where it is not TOML, has a key that is not known, or a value of
-    the wrong type or out of bounds.
+    Raises ProjectFileError, which names every fault found by line, column and key, up to twenty:
+    what is not TOML, a key that is not known, a value of the wrong type or out of bounds.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProjectFileError(f"{path}: {error}") from None
-    top = _Table(path, "", document, {"setup", "verification"})
-    setup = top.table("setup", {"command", "paths"})
-    verification = top.table("verification", {"command", "report", "timeout"})
-    return ProjectFile(
-        setup=setup.command("command"),
-        setup_paths=setup.paths("paths"),
-        verification=verification.command("command"),
-        report=verification.path("report"),
-        timeout=verification.duration("timeout"),
+        top = read_toml(text, path)
+        setup, verification, roles = top.table("setup"), top.table("verification"), top.table("roles")
+        project = ProjectFile(
+            setup=_command(setup),
+            setup_paths=_paths(setup, "paths", _PATHS_LIMIT),
+            verification=_command(verification),
+            report=_report(verification),
+            timeout=_timeout(verification),
+            model=top.text("model", longest=_MODEL_LENGTH).strip(),
+            roles={name: _role(roles, name) for name in roles.keys},
+        )
+        top.end()
+    except TomlError as error:
+        raise ProjectFileError(str(error)) from None
+    return project
+
+
+def _role(roles: Table, name: str) -> RoleOverride:
+    table = roles.table(name)
+    if not _ROLE_NAME.fullmatch(name):
+        roles.problem(name, "a role's name is small letters, digits and hyphens, 50 at most, a letter first")
+    setup, verification = table.table("setup"), table.table("verification")
+    return RoleOverride(
+        model=table.text("model", longest=_MODEL_LENGTH).strip(),
+        setup=_command(setup),
+        setup_paths=_paths(setup, "paths", _PATHS_LIMIT),
+        verification=_command(verification),
+        report=_report(verification),
+        allow=_paths(table, "allow", _GLOBS_LIMIT),
+        deny=_paths(table, "deny", _GLOBS_LIMIT),
     )
 
 
-class _Table:
-    """One table of the file. Every reader names file and key where a value is wrong."""
+def _command(table: Table) -> str:
+    return table.text("command", longest=_COMMAND_LENGTH).strip()
 
-    def __init__(self, file: str, name: str, values: Mapping[str, object], known: Collection[str]) -> None:
-        self._file = file
-        self._name = name
-        self._values = values
-        for key in values:
-            if key not in known:
-                raise self._error(key, f"unknown key; known here: {', '.join(sorted(known))}")
 
-    def _error(self, key: str, what: str) -> ProjectFileError:
-        return ProjectFileError(f"{self._file}: {self._name}{key}: {what}")
+def _report(table: Table) -> str:
+    path = table.text("report", longest=_PATH_LENGTH)
+    return _inside(table, "report", path) if path else ""
 
-    def table(self, key: str, known: Collection[str]) -> "_Table":
-        value = self._values.get(key, {})
-        if not isinstance(value, dict):
-            raise self._error(key, f"must be a table: [{key}]")
-        return _Table(self._file, f"{self._name}{key}.", value, known)
 
-    def command(self, key: str) -> str:
-        value = self._string(key)
-        if len(value) > 2000:
-            raise self._error(key, "must be at most 2000 characters; put the rest into a script")
-        return value.strip()
+def _paths(table: Table, key: str, most: int) -> tuple[str, ...]:
+    """Paths or globs in the repository, relative to its root."""
+    return tuple(_inside(table, key, path, at) for at, path in enumerate(table.texts(key, most=most)))
 
-    def path(self, key: str) -> str:
-        value = self._string(key)
-        return self._inside(key, value) if value else ""
 
-    def paths(self, key: str) -> tuple[str, ...]:
-        value = self._values.get(key, [])
-        if not isinstance(value, list) or len(value) > _PATHS_LIMIT:
-            raise self._error(key, f"must be a list of at most {_PATHS_LIMIT} paths")
-        return tuple(self._inside(f"{key}[{at}]", item) for at, item in enumerate(value))
+def _inside(table: Table, key: str, value: str, index: int | None = None) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts:
+        table.problem(key, f"must lie inside the repository, relative to its root: {value}", index)
+    if len(value) > _PATH_LENGTH:
+        table.problem(key, f"must be at most {_PATH_LENGTH} characters", index)
+    return str(path)
 
-    def duration(self, key: str) -> timedelta | None:
-        value = self._values.get(key)
-        if value is None:
-            return None
-        duration = _duration(value)
-        if duration is None or not timedelta(milliseconds=100) <= duration <= _TIMEOUT_LIMIT:
-            raise self._error(
-                key, 'must be seconds, or a string such as "90s", "5m" or "1h", from 0.1 s to a day'
-            )
-        return duration
 
-    def _string(self, key: str) -> str:
-        value = self._values.get(key, "")
-        if not isinstance(value, str) or "\0" in value:
-            raise self._error(key, "must be a string")
-        return value
-
-    def _inside(self, key: str, value: object) -> str:
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise self._error(key, "must be a path")
-        path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts:
-            raise self._error(key, f"must lie inside the repository, relative to its root: {value}")
-        return str(path)
+def _timeout(table: Table) -> timedelta | None:
+    value = table.value("timeout")
+    if value is None:
+        return None
+    duration = _duration(value)
+    if duration is None or not _TIMEOUTS[0] <= duration <= _TIMEOUTS[1]:
+        table.problem(
+            "timeout", 'must be seconds, or a string such as "90s", "5m" or "1h", from 0.1 s to a day'
+        )
+    return duration
 
 
 def _duration(value: object) -> timedelta | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return timedelta(seconds=value) if 0 < value <= _TIMEOUT_LIMIT.total_seconds() else None
+        return timedelta(seconds=value) if 0 < value <= _TIMEOUTS[1].total_seconds() else None
     return parse_duration(value) if isinstance(value, str) else None
 
 
@@ -143,58 +166,3 @@ def parse_duration(text: str) -> timedelta | None:
         return None
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
     return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
-
-
-def find_verification(
-    paths: Collection[str], read: Callable[[str], str | None], role: str = ""
-) -> str | None:
-    """The command that verifies a tree which names none, or None where none is found.
-
-    pytest where the tree has Python tests or a pytest configuration, `npm test` where a
-    package.json has a test script; in a sub-folder, of that folder. A tree with both is
-    verified by pytest, for the role frontend by npm. `paths` are the tree's files, relative
-    to its root, with slashes; `read` returns a file's text, None where it is not text.
-    """
-    own = sorted((path for path in paths if _is_own(path)), key=lambda path: (path.count("/"), path))
-    finders = [_find_npm, _find_pytest] if role == "frontend" else [_find_pytest, _find_npm]
-    return next((command for find in finders if (command := find(own, read))), None)
-
-
-def _is_own(path: str) -> bool:
-    *folders, _ = path.split("/")
-    return not any(folder in _FOREIGN or folder.startswith(".") for folder in folders)
-
-
-def _find_pytest(paths: list[str], read: Callable[[str], str | None]) -> str | None:
-    folder = next(_configured_for_pytest(paths, read), None)
-    if folder is not None:
-        return f"python -m pytest {shlex.quote(folder)}" if folder else "python -m pytest"
-    if any(_PYTHON_TEST.fullmatch(path.rpartition("/")[2]) for path in paths):
-        return "python -m pytest"
-    return None
-
-
-def _configured_for_pytest(paths: list[str], read: Callable[[str], str | None]) -> Iterator[str]:
-    """Folders with a configuration of pytest, shallowest first."""
-    for path in paths:
-        folder, _, name = path.rpartition("/")
-        if name in _PYTEST_OWN or (name in _PYTEST_SHARED and _PYTEST_CONFIG.search(read(path) or "")):
-            yield folder
-
-
-def _find_npm(paths: list[str], read: Callable[[str], str | None]) -> str | None:
-    for path in paths:
-        folder, _, name = path.rpartition("/")
-        if name == "package.json" and _has_test_script(read(path) or ""):
-            return f"npm test --prefix {shlex.quote(folder)}" if folder else "npm test"
-    return None
-
-
-def _has_test_script(text: str) -> bool:
-    try:
-        package = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    scripts = package.get("scripts") if isinstance(package, dict) else None
-    test = scripts.get("test") if isinstance(scripts, dict) else None
-    return isinstance(test, str) and bool(test.strip()) and _NPM_PLACEHOLDER not in test

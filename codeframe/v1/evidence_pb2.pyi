@@ -75,6 +75,11 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """The attempt passed a fixed bound: of notices, of output, of files."""
     OUTCOME_CANCELLED: _Outcome.ValueType  # 18
     """CancelAttempt was asked for."""
+    OUTCOME_DEFECT_FOUND: _Outcome.ValueType  # 19
+    """A test that the attempt wrote fails because the code under test is wrong:
+    it was run on a fresh checkout of the base's code, and failed there. It
+    stands on the attempt's branch; `message` names it. Nothing is merged.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How an attempt ended. A reader that meets a value it does not know treats it
@@ -129,6 +134,11 @@ OUTCOME_LIMIT_EXCEEDED: Outcome.ValueType  # 17
 """The attempt passed a fixed bound: of notices, of output, of files."""
 OUTCOME_CANCELLED: Outcome.ValueType  # 18
 """CancelAttempt was asked for."""
+OUTCOME_DEFECT_FOUND: Outcome.ValueType  # 19
+"""A test that the attempt wrote fails because the code under test is wrong:
+it was run on a fresh checkout of the base's code, and failed there. It
+stands on the attempt's branch; `message` names it. Nothing is merged.
+"""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _FileOperation:

@@ -185,6 +185,7 @@ class TaskWork(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     MAY_CHANGE_FIELD_NUMBER: _builtins.int
     PREVIOUS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     title: _builtins.str
@@ -209,6 +210,12 @@ class TaskWork(_message.Message):
     def previous(self) -> Global___PreviousAttempt:
         """How the attempt before ended, where there was one."""
 
+    @_builtins.property
+    def scope(self) -> Global___ScopeOverride:
+        """What the project says of the role's write scope, at the run's base. Unset:
+        nothing; the role's own holds.
+        """
+
     def __init__(
         self,
         *,
@@ -222,14 +229,48 @@ class TaskWork(_message.Message):
         model: _builtins.str = ...,
         may_change: _abc.Iterable[_plan_pb2.ProtectedKind.ValueType] | None = ...,
         previous: Global___PreviousAttempt | None = ...,
+        scope: Global___ScopeOverride | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["previous", b"previous"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["previous", b"previous", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "description", b"description", "may_change", b"may_change", "model", b"model", "number", b"number", "previous", b"previous", "start_commit", b"start_commit", "task_id", b"task_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "description", b"description", "may_change", b"may_change", "model", b"model", "number", b"number", "previous", b"previous", "scope", b"scope", "start_commit", b"start_commit", "task_id", b"task_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskWork: _TypeAlias = TaskWork  # noqa: Y015
+
+@_typing.final
+class ScopeOverride(_message.Message):
+    """A project's own bounds for what a role may write. Globs are relative to the
+    repository's root; "**" stands for any folders, also none, "*" for anything
+    but a slash. What a role protects (tests, dependencies, CI) stays protected.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOW_FIELD_NUMBER: _builtins.int
+    DENY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def allow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the role may write, in place of its own. Empty: its own."""
+
+    @_builtins.property
+    def deny(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it must not write, besides its own."""
+
+    def __init__(
+        self,
+        *,
+        allow: _abc.Iterable[_builtins.str] | None = ...,
+        deny: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow", b"allow", "deny", b"deny"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScopeOverride: _TypeAlias = ScopeOverride  # noqa: Y015
 
 @_typing.final
 class PreviousAttempt(_message.Message):

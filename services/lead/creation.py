@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from codeframe.errors import Violation
+from codeframe.finders import find_verification
 from codeframe.plan import DEFAULT_PRIORITY, Plan, PlannedTask, Protected, faults
-from codeframe.project import PROJECT_FILE, ProjectFile, ProjectFileError, find_verification, read_project
+from codeframe.project import PROJECT_FILE, ProjectFile, ProjectFileError, read_project
 from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.assignment import assign_role
 from services.lead.machine.events import RunCreated
-from services.lead.machine.state import Check, RunFacts, RunLimits
+from services.lead.machine.state import Check, RoleScope, RunFacts, RunLimits
 from services.runtime.errors import InvalidArgument
 
 
@@ -101,8 +102,13 @@ def create_run(
             create_time=now,
             labels=dict(request.labels),
             fail_unserved=request.unserved_role == lead_pb2.UNSERVED_ROLE_POLICY_FAIL,
+            scopes={
+                name: RoleScope(role.allow, role.deny)
+                for name, role in project.roles.items()
+                if role.allow or role.deny
+            },
         ),
-        tasks=plan.tasks,
+        tasks=tuple(replace(task, model=task.model or project.of(task.role).model) for task in plan.tasks),
         checks=checks,
         check_of=check_of,
     )
@@ -121,34 +127,38 @@ def _project_file(tree: Tree) -> ProjectFile:
         return read_project(text) if text is not None else ProjectFile()
     except ProjectFileError as error:
         violation = Violation("repository", str(error))
-        message = f"the base's {error}; mend it and commit, or choose another base"
+        message = (
+            f"the base has a file that cannot be used; mend it and commit, or choose another base:\n{error}"
+        )
         raise InvalidArgument("INVALID_REPOSITORY", message, violations=[violation]) from None
 
 
 def _checks(plan: Plan, project: ProjectFile, tree: Tree) -> tuple[tuple[Check, ...], dict[str, int]]:
     """The distinct checks of a plan, each on a worker of the first role that brings it."""
-    known: dict[tuple[str, str], Check] = {}
+    known: dict[tuple[str, str, str, tuple[str, ...]], Check] = {}
     check_of: dict[str, int] = {}
     missing: list[Violation] = []
     roles = {task.role for task in plan.tasks}
     found = {role: find_verification(tree.paths, tree.read, role) or "" for role in roles}
     for index, task in enumerate(plan.tasks):
-        verification = task.verification or project.verification or found[task.role]
+        named = project.of(task.role)
+        verification = task.verification or named.verification or found[task.role]
         if not verification:
             text = f"task {task.id!r} has no verification, and the base has none that could be found"
             missing.append(Violation(f"plan.tasks[{index}].verification", text))
             continue
-        setup = task.setup or project.setup
-        own = task.verification and task.verification != project.verification
+        own = task.verification and task.verification != named.verification
+        report = "" if own else named.report
+        setup, setup_paths = task.setup or named.setup, () if task.setup else named.setup_paths
         check = known.setdefault(
-            (verification, setup),
+            (verification, report, setup, setup_paths),
             Check(
                 key=len(known),
                 role=task.role,
                 verification=verification,
-                report="" if own else project.report,
+                report=report,
                 setup=setup,
-                setup_paths=() if task.setup else project.setup_paths,
+                setup_paths=setup_paths,
             ),
         )
         check_of[task.id] = check.key

@@ -88,6 +88,9 @@ def _task(run: Run, wanted: Placement) -> worker_pb2.TaskWork:
             for kind in sorted(spec.may_change, key=lambda kind: kind.name)
         ],
     )
+    if scope := run.facts.scopes.get(wanted.role):
+        work.scope.allow.extend(scope.allow)
+        work.scope.deny.extend(scope.deny)
     if wanted.previous:
         work.previous.outcome = outcome_to_proto(wanted.previous.outcome)
         work.previous.message = wanted.previous.message

@@ -68,7 +68,7 @@ class WorkerAgent:
         other ending. Called once.
         """
         self._toolbox = Toolbox(
-            self._role.tools, self._desk, self._role.scope(task.may_change, self._desk.base.files)
+            self._role.tools, self._desk, self._role.scope(task.may_change, self._desk.base.files, task.scope)
         )
         model, system = task.model or self._model_name, system_prompt(self._role)
         self._conversation = Conversation(model, system, self._toolbox.specs, ())

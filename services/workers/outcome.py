@@ -21,6 +21,7 @@ class Outcome(enum.Enum):
     REFUSED = "refused"
     LIMIT_EXCEEDED = "limit_exceeded"
     CANCELLED = "cancelled"
+    DEFECT_FOUND = "defect_found"
 
 
 class AttemptFailed(Exception):

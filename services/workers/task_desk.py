@@ -47,7 +47,7 @@ class TaskDesk:
         self._checker = checker
         self._broadcast = broadcast
         self._halt = halt
-        self._scope = role.scope(task.may_change, base.files)
+        self._scope = role.scope(task.may_change, base.files, task.scope)
 
     @property
     def root(self) -> Path:

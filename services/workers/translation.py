@@ -21,6 +21,7 @@ from services.workers.work import (
     ModelUsage,
     PreviousAttempt,
     Protected,
+    ScopeOverride,
     TaskResult,
     TaskWork,
     VerificationRun,
@@ -80,6 +81,7 @@ def _read_task(task: worker_pb2.TaskWork) -> TaskWork:
         model=task.model,
         may_change=frozenset(_PROTECTED[kind] for kind in task.may_change),
         previous=previous if task.HasField("previous") else None,
+        scope=ScopeOverride(tuple(task.scope.allow), tuple(task.scope.deny)),
     )
 
 

@@ -55,6 +55,14 @@ class PreviousAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class ScopeOverride:
+    """What the project says of a role's write scope: in place of the role's own, and besides its own."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TaskWork:
     """A task to do. `start_commit` is empty where the work starts at `base_commit`."""
 
@@ -68,6 +76,7 @@ class TaskWork:
     model: str = ""
     may_change: frozenset[Protected] = frozenset()
     previous: PreviousAttempt | None = None
+    scope: ScopeOverride = ScopeOverride()
 
 
 @dataclass(frozen=True, slots=True)

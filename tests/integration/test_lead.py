@@ -14,7 +14,7 @@ from codeframe.errors import from_rpc_error
 from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2
 from services.lead.journal import FLEET, Filter
 from services.workers.outcome import Outcome
-from services.workers.work import Baseline, PreviousAttempt
+from services.workers.work import Baseline, PreviousAttempt, ScopeOverride
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
 from tests.integration.lead_stage import House, Lead, eventually, make_house, task
 
@@ -59,6 +59,36 @@ async def test_a_plan_of_two_tasks_completes_on_its_branch_alone(house: House) -
         assert branches(house.project) == {run.branch: ended.head_commit}, "nothing else, once it has ended"
         await eventually(lambda: not worker.attempts.unreleased)
     assert bytes_of(house.project) == before
+
+
+async def test_models_scopes_and_commands_of_the_bases_codeframe_toml_reach_the_worker(
+    tmp_path: Path,
+) -> None:
+    toml = (
+        '[verification]\ncommand = "sh verify.sh"\n[roles.test]\nmodel = "small"\nallow = ["checks/**"]\n'
+        'deny = ["checks/old/**"]\nverification = { command = "sh verify.sh; echo PASS more" }\n'
+    )
+    house = make_house(tmp_path, **{"codeframe.toml": toml})
+    house.script.files["a"] = {"codeframe.toml": "[roles.test]\nmodel = 'its own'\n"}
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"), task("b", "a", role="test"), task("c", role="test", model="named"))
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+        asked = {name: house.script.work(name)[0] for name in "abc"}
+        assert {name: work.model for name, work in asked.items()} == {"a": "", "b": "small", "c": "named"}
+        assert asked["a"].scope == ScopeOverride()
+        assert asked["b"].scope == ScopeOverride(("checks/**",), ("checks/old/**",))
+        checks = {one.checks.verification for one in house.script.requests if one.role == "test"}
+        assert checks == {"sh verify.sh; echo PASS more"}
+
+
+async def test_a_defect_that_was_found_ends_its_task_and_spends_no_retry(house: House) -> None:
+    house.script.endings["a"] = deque([Outcome.DEFECT_FOUND])
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a", role="test"), task("b", "a"))
+        assert (await lead.ended(run.run_id)).state == FAILED
+        assert await states(lead, run.run_id) == {"a": "FAILED", "b": "SKIPPED"}
+        told = (await lead.tasks(run.run_id))["a"]
+        assert (told.reason, told.attempts, told.retries) == (evidence_pb2.OUTCOME_DEFECT_FOUND, 1, 0)
 
 
 async def test_every_notice_is_journaled_once_and_in_order_before_its_result(house: House) -> None:

@@ -24,6 +24,7 @@ class Outcome(enum.Enum):
     REFUSED = "refused"
     LIMIT_EXCEEDED = "limit_exceeded"
     CANCELLED = "cancelled"
+    DEFECT_FOUND = "defect_found"
     INTEGRATION_FAILED = "integration_failed"
     CONFLICT = "conflict"
     LOST = "lost"

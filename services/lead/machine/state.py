@@ -299,6 +299,14 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleScope:
+    """What the project says of a role's write scope: in place of the role's own, and besides its own."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What a run is, as it was asked for; it never changes."""
 
@@ -313,6 +321,7 @@ class RunFacts:
     create_time: datetime
     labels: Mapping[str, str] = field(default_factory=dict)
     fail_unserved: bool = False
+    scopes: Mapping[str, RoleScope] = field(default_factory=dict)
 
     @property
     def deadline(self) -> datetime:

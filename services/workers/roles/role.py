@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from services.workers.roles.scope import Kinds, Scope, WriteRules, scope_of
+from services.workers.roles.scope import Kinds, Scope, WriteRules, overridden, scope_of
 from services.workers.tools.toolbox import TOOLS
-from services.workers.work import Protected
+from services.workers.work import Protected, ScopeOverride
 
 T = TypeVar("T")
 ROLES_FOLDER = Path(__file__).parent
@@ -36,9 +36,15 @@ class Role:
     new_tests: bool
     advice: str
 
-    def scope(self, may_change: frozenset[Protected], base_files: frozenset[str]) -> Scope:
+    def scope(
+        self,
+        may_change: frozenset[Protected],
+        base_files: frozenset[str],
+        project: ScopeOverride | None = None,
+    ) -> Scope:
         """Return what this role may write in an attempt whose base has these files."""
-        return scope_of(self.name, self.writes, may_change, base_files)
+        writes = overridden(self.writes, project) if project else self.writes
+        return scope_of(self.name, writes, may_change, base_files)
 
 
 def load_role(name: str, folder: Path = ROLES_FOLDER) -> Role:

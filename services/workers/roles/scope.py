@@ -2,10 +2,10 @@
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.workers.roles.globs import matches
-from services.workers.work import Protected
+from services.workers.work import Protected, ScopeOverride
 
 Kinds = Mapping[str, tuple[str, ...]]
 
@@ -67,6 +67,13 @@ _PROTECTED = {
     Protected.DEPENDENCIES: "says what the project depends on",
     Protected.CI: "says how the project is checked",
 }
+
+
+def overridden(rules: WriteRules, project: ScopeOverride) -> WriteRules:
+    """The rules as a project bounds them. What is protected stays so."""
+    if project.allow:
+        rules = replace(rules, allow=project.allow, allow_kinds=(), package_folders=False)
+    return replace(rules, deny=(*rules.deny, *project.deny))
 
 
 def scope_of(

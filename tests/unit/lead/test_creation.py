@@ -11,7 +11,7 @@ from codeframe.plan import Protected
 from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.creation import Tree, check_request, create_run, project_name
 from services.lead.machine.events import RunCreated
-from services.lead.machine.state import RunLimits
+from services.lead.machine.state import RoleScope, RunLimits
 from services.runtime.errors import InvalidArgument
 
 TOML = """
@@ -131,7 +131,42 @@ def test_a_base_that_tells_no_verification_is_refused_naming_the_tasks() -> None
 
 def test_a_codeframe_toml_that_cannot_be_used_is_refused() -> None:
     reason, message, _ = refusal(request(task("a")), {"codeframe.toml": "[verification]\ncomand = 1\n"})
-    assert (reason, "codeframe.toml: verification.comand" in message) == ("INVALID_REPOSITORY", True)
+    assert (reason, "codeframe.toml:2:1: verification.comand" in message) == ("INVALID_REPOSITORY", True)
+
+
+ROLES = """
+model = "large"
+[roles.test]
+model = "small"
+verification = { command = "make test-all", report = "all.xml" }
+setup = { command = "make test-deps" }
+allow = ["checks/**"]
+deny = ["checks/old/**"]
+[roles.docs]
+model = "tiny"
+"""
+
+
+def test_a_role_has_commands_models_and_a_scope_of_its_own() -> None:
+    plan = request(
+        task("a", role="backend"),
+        task("b", role="test"),
+        task("c", role="test", verification="sh own.sh", model="own"),
+        task("d", role="docs"),
+    )
+    made = created(plan, {**PYTHON, "codeframe.toml": ROLES + TOML})
+    assert [each.model for each in made.tasks] == ["large", "small", "own", "tiny"]
+    checks = [made.checks[made.check_of[name]] for name in "abcd"]
+    assert [each.verification for each in checks] == [
+        "make check",
+        "make test-all",
+        "sh own.sh",
+        "make check",
+    ]
+    assert [each.report for each in checks] == ["report.xml", "all.xml", "", "report.xml"]
+    assert [each.setup for each in checks] == ["make deps", "make test-deps", "make test-deps", "make deps"]
+    assert [each.setup_paths for each in checks] == [(".venv",), (), (), (".venv",)]
+    assert made.facts.scopes == {"test": RoleScope(("checks/**",), ("checks/old/**",))}
 
 
 def test_a_repository_path_must_be_absolute() -> None:

@@ -95,7 +95,13 @@ def test_retries_are_spent_and_bounded(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "attempts"),
-    [(Outcome.INTERRUPTED, 11), (Outcome.ORPHANED, 11), (Outcome.LOST, 4), (Outcome.NO_TESTS, 1)],
+    [
+        (Outcome.INTERRUPTED, 11),
+        (Outcome.ORPHANED, 11),
+        (Outcome.LOST, 4),
+        (Outcome.NO_TESTS, 1),
+        (Outcome.DEFECT_FOUND, 1),
+    ],
 )
 def test_what_costs_no_retry_is_capped(outcome: Outcome, attempts: int) -> None:
     driver = Driver(task("a"))

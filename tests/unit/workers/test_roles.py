@@ -7,7 +7,7 @@ import pytest
 
 from services.workers.roles.globs import matches
 from services.workers.roles.role import ROLE_NAMES, ROLES_FOLDER, Role, RoleError, load_role
-from services.workers.work import Protected
+from services.workers.work import Protected, ScopeOverride
 
 BASE = frozenset({
     "app.py", "tests/test_app.py", "pyproject.toml", "docs/index.md", ".github/workflows/ci.yml",
@@ -73,6 +73,21 @@ def test_a_package_at_the_root_opens_the_whole_tree_to_the_frontend() -> None:
     assert scope.refusal("lib/data.json") is None
     assert scope.refusal("lib/data.py") is not None
     assert scope.refusal("package.json") is not None
+
+
+def test_a_project_bounds_a_role() -> None:
+    project = ScopeOverride(allow=("server/**", "tests/test_app.py"), deny=("server/generated/**",))
+    scope = load_role("backend").scope(frozenset(), BASE, project)
+    assert scope.refusal("server/new.py") is None
+    assert scope.refusal("app.py") == "app.py: is outside what the backend role may write"
+    assert scope.refusal("server/generated/x.py") == "server/generated/x.py: is read-only to the backend role"
+    assert "is a test file that the base has" in str(scope.refusal("tests/test_app.py"))
+    only_less = load_role("test").scope(frozenset(), BASE, ScopeOverride(deny=("tests/data/**",)))
+    assert only_less.refusal("tests/test_new.py") is None
+    assert only_less.refusal("tests/data/new.json") is not None
+    moved = load_role("test").scope(frozenset(), BASE, ScopeOverride(allow=("checks/**",)))
+    assert moved.refusal("checks/a.py") is None
+    assert moved.refusal("tests/test_new.py") is not None
 
 
 def test_each_role_has_its_prompt_tools_and_verification() -> None:
