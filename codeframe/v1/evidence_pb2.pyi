@@ -38,8 +38,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     planning: the plan is not valid after every correction.
     """
     OUTCOME_BAD_MODEL_REPLY: _Outcome.ValueType  # 3
-    """The model's reply could not be used: a tool call that does not parse, an
-    answer cut off inside one.
+    """The model's reply could not be used, three times over: a tool call that does
+    not parse, a stop that says nothing.
     """
     OUTCOME_STUCK: _Outcome.ValueType  # 4
     """The agent did the same thing again and again, or spent its turns."""
@@ -97,8 +97,8 @@ OUTCOME_VERIFICATION_FAILED: Outcome.ValueType  # 2
 planning: the plan is not valid after every correction.
 """
 OUTCOME_BAD_MODEL_REPLY: Outcome.ValueType  # 3
-"""The model's reply could not be used: a tool call that does not parse, an
-answer cut off inside one.
+"""The model's reply could not be used, three times over: a tool call that does
+not parse, a stop that says nothing.
 """
 OUTCOME_STUCK: Outcome.ValueType  # 4
 """The agent did the same thing again and again, or spent its turns."""

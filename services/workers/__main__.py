@@ -5,7 +5,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +25,7 @@ from services.workers.clock import SystemClock
 from services.workers.data_folder import DataFolder, DataFolderError
 from services.workers.halt import Halt
 from services.workers.model.claude import DEFAULT_BASE_URL, ClaudeModel
+from services.workers.model.gate import Pause
 from services.workers.roles.role import ROLE_NAMES, load_role
 from services.workers.sandbox import Mode, Sandbox, SandboxUnavailable
 from services.workers.servicer import Identity, WorkerServicer
@@ -137,7 +138,8 @@ async def serve(settings: ServerSettings, worker: WorkerSettings, environ: Mappi
             model_problem="" if model else NO_KEY,
         )
         perform = _no_sandbox if sandbox is None else _performer(worker, environ, data, sandbox, model)
-        await _serve(settings, capability, perform, _identity(worker, model))
+        pauses = (lambda: model.pauses) if model else tuple
+        await _serve(settings, capability, perform, _identity(worker, model), pauses)
     except DataFolderError as error:
         raise CannotStart(str(error)) from None
     finally:
@@ -147,12 +149,18 @@ async def serve(settings: ServerSettings, worker: WorkerSettings, environ: Mappi
 
 
 async def _serve(
-    settings: ServerSettings, capability: Capability, perform: Perform, identity: Identity
+    settings: ServerSettings,
+    capability: Capability,
+    perform: Perform,
+    identity: Identity,
+    pauses: Callable[[], Sequence[Pause]],
 ) -> None:
     server = Server(settings, SERVICES)
     async with asyncio.TaskGroup() as group:
         attempts = Attempts(group, perform, capability, SystemClock(), secrets.token_hex(8))
-        worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(attempts, identity), server.grpc)
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(
+            WorkerServicer(attempts, identity, pauses), server.grpc
+        )
         await server.run(attempts.drain)
 
 

@@ -1,18 +1,20 @@
 """The WorkerService: between its messages and the attempts; it decides nothing."""
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from codeframe.v1 import worker_pb2, worker_pb2_grpc
 from services.runtime.errors import InvalidArgument
 from services.workers.attempts import Attempts
+from services.workers.model.gate import Pause
 from services.workers.translation import (
     read_cancel,
     read_request,
     write_batch,
     write_outcome,
+    write_pause,
     write_result,
 )
 
@@ -34,9 +36,16 @@ class Identity:
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     """Serves one process's attempts. protovalidate has seen each request before."""
 
-    def __init__(self, attempts: Attempts, identity: Identity) -> None:
+    def __init__(
+        self,
+        attempts: Attempts,
+        identity: Identity,
+        pauses: Callable[[], Sequence[Pause]] = lambda: (),
+    ) -> None:
+        """`pauses` tells what the provider has paused now; nothing, where there is no model."""
         self._attempts = attempts
         self._identity = identity
+        self._pauses = pauses
 
     async def ExecuteTask(
         self, request: worker_pb2.ExecuteTaskRequest, context: Any
@@ -53,7 +62,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         watched = self._attempts.watch(request.attempt_id, request.incarnation, request.after_sequence)
         agent = f"{self._identity.name}/{watched.role}"
         async for batch in watched.batches:
-            yield write_batch(batch, watched.task_id, agent)
+            yield write_batch(batch, watched.task_id, agent, self._pauses())
 
     async def CancelAttempt(
         self, request: worker_pb2.CancelAttemptRequest, context: Any
@@ -95,4 +104,5 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             labels=identity.labels,
             version=identity.version,
             model_endpoint=identity.model_endpoint,
+            provider_pauses=[write_pause(pause) for pause in self._pauses()],
         )

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
 from codeframe.v1 import events_pb2, evidence_pb2, plan_pb2, state_pb2, worker_pb2
 from services.workers.broadcast import Activity, Correction, Notice, TaskInProgress, TestsRan, TurnPaid
+from services.workers.model.gate import Pause
 from services.workers.notices import Batch, LoggedNotice
 from services.workers.outcome import Outcome
 from services.workers.verification import TestCase, TestReport
@@ -186,12 +188,22 @@ def _write_artifact(artifact: Artifact) -> evidence_pb2.Artifact:
     )
 
 
-def write_batch(batch: Batch, task_id: str, agent: str) -> worker_pb2.WatchAttemptResponse:
-    """Some notices of the attempt of a task, by an agent; or a heartbeat."""
+def write_batch(
+    batch: Batch, task_id: str, agent: str, pauses: Sequence[Pause]
+) -> worker_pb2.WatchAttemptResponse:
+    """Some notices of the attempt of a task, by an agent; or a heartbeat. Both tell the provider's pauses."""
     return worker_pb2.WatchAttemptResponse(
         notices=[_write_notice(entry, task_id, agent) for entry in batch.notices],
         idle=_write_duration(batch.idle),
+        provider_pauses=[write_pause(pause) for pause in pauses],
     )
+
+
+def write_pause(pause: Pause) -> state_pb2.ProviderPause:
+    """A pause of the provider."""
+    message = state_pb2.ProviderPause(key_fingerprint=pause.key_fingerprint, model_family=pause.model_family)
+    message.resume_time.FromDatetime(pause.resume_time)
+    return message
 
 
 def _write_notice(entry: LoggedNotice, task_id: str, agent: str) -> worker_pb2.Notice:

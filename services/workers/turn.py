@@ -27,8 +27,9 @@ class Turn:
         self.request_id = request_id
 
     async def wait(self, seconds: float, reason: str) -> None:
-        """Wait with the attempt's clock stopped, and say so."""
-        await self._broadcast(Activity("model", f"asks again in {seconds:.0f} s: {line(reason, 500)}"))
+        """Wait with the attempt's clock stopped, and say so where it takes a second or more."""
+        if seconds >= 1:
+            await self._broadcast(Activity("model", f"asks again in {seconds:.0f} s: {line(reason, 500)}"))
         started = self._clock.monotonic()
         try:
             with self._desk.clock_stopped():

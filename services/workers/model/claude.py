@@ -4,17 +4,21 @@ import asyncio
 import hashlib
 import ipaddress
 from collections.abc import Callable
+from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 
 from anthropic import AsyncAnthropic, AsyncStream, DefaultAioHttpClient, Timeout
 from anthropic.types import RawMessageStreamEvent
 
+from codeframe.model_family import model_family
 from services.workers.clock import Clock
-from services.workers.model.conversation import Conversation, Reply, TurnObserver
+from services.workers.model.conversation import Conversation, ConversationTooLong, Reply, TurnObserver
+from services.workers.model.gate import Gate, Pause, Ticket
 from services.workers.model.request import messages_of, system_of, tools_of
 from services.workers.model.retry import Patience
-from services.workers.model.stream import ReplyStream
-from services.workers.model.trouble import EXPECTED, trouble_of
+from services.workers.model.stream import BadReply, ReplyStream
+from services.workers.model.trouble import EXPECTED, is_too_long, trouble_of
+from services.workers.outcome import AttemptFailed, Outcome
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 MAX_TOKENS = 32_000
@@ -46,6 +50,7 @@ class ClaudeModel:
         self._chance = chance
         self._patience = patience
         self._max_tokens = max_tokens
+        self._gates: dict[str, Gate] = {}
         timeout = Timeout(patience.stall, connect=patience.connect)
         self._client = AsyncAnthropic(
             api_key=key,
@@ -62,27 +67,62 @@ class ClaudeModel:
         """Close every connection."""
         await self._client.close()
 
+    @property
+    def pauses(self) -> tuple[Pause, ...]:
+        """What the provider has paused now."""
+        now = self._clock.monotonic()
+        return tuple(
+            Pause(
+                self.key_fingerprint, family, self._clock.now() + timedelta(seconds=gate.paused_until - now)
+            )
+            for family, gate in self._gates.items()
+            if gate.paused_until > now
+        )
+
     async def turn(self, conversation: Conversation, observer: TurnObserver) -> Reply:
         """Ask for one reply; ask again where that can help. See Model."""
-        tries, since = 0, self._clock.monotonic()
+        waiting = _Waiting(self._patience, self._clock, observer)
+        gate = self._gates.setdefault(model_family(conversation.model), Gate())
+        bad_replies = 0
         while True:
+            ticket = await self._pass(gate, waiting)
             tried = _Try(conversation.model)
             try:
                 async with asyncio.timeout(self._patience.one_try):
-                    return await self._try(conversation, tried)
+                    return await self._try(conversation, tried, gate)
+            except BadReply as error:
+                bad_replies += 1
+                if bad_replies > self._patience.bad_replies:
+                    raise AttemptFailed(Outcome.BAD_MODEL_REPLY, str(error)) from None
+                continue
             except EXPECTED as error:
                 trouble = trouble_of(error, tried.request_id, self._clock.now())
+                if is_too_long(error):
+                    raise ConversationTooLong(trouble.detail) from None
             finally:
                 if tried.stream is not None:
                     observer.paid(tried.stream.usage, tried.request_id)
-            tries += 1
-            since = self._clock.monotonic() if tries == 1 else since
-            spent = self._clock.monotonic() - since
-            wait = self._patience.wait_before_next(trouble, tries, spent, self._chance())
-            await observer.wait(wait, trouble.detail)
+            if trouble.outcome is not None:
+                raise AttemptFailed(trouble.outcome, trouble.detail)
+            waiting.tries += 1
+            if trouble.shared:
+                now, chance = self._clock.monotonic(), self._chance()
+                gate.refused(ticket, now, trouble.retry_after, chance, trouble.detail)
+            else:
+                backoff = self._patience.backoff(waiting.tries, self._chance())
+                await waiting.wait(backoff, trouble.detail)
 
-    async def _try(self, conversation: Conversation, tried: "_Try") -> Reply:
+    async def _pass(self, gate: Gate, waiting: "_Waiting") -> Ticket:
+        """Wait for a turn at the gate, and for another where it was paused meanwhile."""
+        while True:
+            ticket = gate.ask(self._clock.monotonic())
+            await waiting.wait(ticket.at - self._clock.monotonic(), gate.why)
+            if gate.holds(ticket):
+                return ticket
+
+    async def _try(self, conversation: Conversation, tried: "_Try", gate: Gate) -> Reply:
         async with await self._open(conversation) as events:
+            gate.served(self._clock.monotonic())
             stream = tried.begin(events.response.headers.get("request-id", ""))
             async for event in events:
                 stream.take(event)
@@ -99,6 +139,26 @@ class ClaudeModel:
             messages=messages_of(conversation),
             stream=True,
         )
+
+
+class _Waiting:
+    """One turn's waiting for the provider, from its first wait on."""
+
+    def __init__(self, patience: Patience, clock: Clock, observer: TurnObserver) -> None:
+        self._patience = patience
+        self._clock = clock
+        self._observer = observer
+        self._since: float | None = None
+        self.tries = 0
+
+    async def wait(self, seconds: float, why: str) -> None:
+        """Wait. Raises AttemptFailed (PROVIDER_UNAVAILABLE) at once where that would be too long."""
+        if seconds <= 0:
+            return
+        now = self._clock.monotonic()
+        self._since = now if self._since is None else self._since
+        self._patience.check(seconds, now - self._since, self.tries, why)
+        await self._observer.wait(seconds, why)
 
 
 class _Try:

@@ -46,7 +46,7 @@ class UserMessage:
 
 
 class Stop(enum.Enum):
-    """Why a reply ended: the model was done, it wants tools run, or its text was cut off at its longest."""
+    """Why a reply ended: the model was done, it wants tools run, or it was cut off at its longest."""
 
     END_TURN = "end_turn"
     TOOL_USE = "tool_use"
@@ -57,7 +57,8 @@ class Stop(enum.Enum):
 class Reply:
     """One reply. `content` is the provider's own blocks, to be said back to it unchanged.
 
-    `calls` is empty unless `stop` is TOOL_USE. `request_id` is the provider's.
+    `calls` is empty unless `stop` is TOOL_USE; a call that was cut off is not in `content` either.
+    `request_id` is the provider's.
     """
 
     content: tuple[Json, ...]
@@ -75,6 +76,10 @@ class Conversation:
     system: str
     tools: tuple[ToolSpec, ...]
     messages: tuple[UserMessage | Reply, ...]
+
+
+class ConversationTooLong(Exception):
+    """The conversation has outgrown the model's context; a shorter one may be asked with."""
 
 
 class TurnObserver(Protocol):
@@ -95,7 +100,8 @@ class Model(Protocol):
     async def turn(self, conversation: Conversation, observer: TurnObserver) -> Reply:
         """Ask for one reply; ask again where that can help.
 
-        Cancelled, it closes the stream. Raises AttemptFailed: PROVIDER_UNAVAILABLE after 10 min without a
-        reply, PROVIDER_REJECTED, REFUSED, or BAD_MODEL_REPLY.
+        Cancelled, it closes the stream. Raises AttemptFailed: PROVIDER_UNAVAILABLE where it waited, or would
+        wait, for 10 min, PROVIDER_REJECTED, REFUSED, or BAD_MODEL_REPLY where no reply of three could be
+        used. Raises ConversationTooLong.
         """
         ...

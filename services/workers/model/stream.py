@@ -6,16 +6,21 @@ from dataclasses import dataclass, field
 
 from anthropic.types import RawContentBlockDelta, RawMessageStreamEvent, Usage
 
-from services.workers.model.conversation import Json, Reply, Stop, ToolCall
+from services.workers.model.conversation import ConversationTooLong, Json, Reply, Stop, ToolCall
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.work import ModelUsage
 
 MAX_CHARACTERS = 16 * 1024 * 1024
 STOPS = {stop.value: stop for stop in Stop}
+NO_ROOM = "model_context_window_exceeded"
 
 
 class StreamBroken(Exception):
     """The events of a stream make no whole message; asking again may help."""
+
+
+class BadReply(Exception):
+    """A whole message that cannot be used; another one may be better."""
 
 
 @dataclass(slots=True)
@@ -43,7 +48,7 @@ class ReplyStream:
         self.ended = False
 
     def take(self, event: RawMessageStreamEvent) -> None:
-        """Take the next event. Raises StreamBroken where it cannot be one, AttemptFailed at 16 MiB."""
+        """Take the next event. Raises StreamBroken where it cannot be one, BadReply at 16 MiB."""
         try:
             self._take(event)
         except (AttributeError, TypeError, KeyError) as error:  # the SDK checks no event's fields
@@ -109,29 +114,30 @@ class ReplyStream:
     def reply(self) -> Reply:
         """Return the whole reply.
 
-        Raises StreamBroken where the stream did not end with `message_stop`, and AttemptFailed: REFUSED, or
-        BAD_MODEL_REPLY where it cannot be used.
+        Raises StreamBroken where the stream did not end with `message_stop`, BadReply where it cannot be
+        used, ConversationTooLong where there was no room for it, and AttemptFailed (REFUSED).
         """
         if not self.ended:
             raise StreamBroken("the stream ended without message_stop")
         if self._stop_reason == "refusal":
             raise AttemptFailed(Outcome.REFUSED, self._about("was refused by the model", self._stop_details))
+        if self._stop_reason == NO_ROOM:
+            raise ConversationTooLong(self._about("found no room in the model's context", ""))
         stop = STOPS.get(self._stop_reason or "")
         if stop is None:
             raise self._bad(f"ended with stop_reason {self._stop_reason!r}")
         blocks = [block for _, block in sorted(self._blocks.items())]
+        if stop is Stop.CUT_OFF:  # what it asks for may be there by half: none of it is done
+            blocks = [block for block in blocks if block.start.get("type") != "tool_use"]
         asked = [block for block in blocks if block.start.get("type") == "tool_use"]
         if bool(asked) != (stop is Stop.TOOL_USE):
-            what = "cut off inside a tool call" if stop is Stop.CUT_OFF else f"has {len(asked)} tool calls"
-            raise self._bad(f"{what} with stop_reason {stop.value!r}")
+            raise self._bad(f"has {len(asked)} tool calls with stop_reason {stop.value!r}")
         calls = tuple(self._call(block) for block in asked)
         if len({call.id for call in calls}) < len(calls):
             raise self._bad("has two tool calls with one id")
         inputs = {call.id: call.input for call in calls}
         content = tuple(_said_back(block, inputs) for block in blocks)
         text = "\n".join(block.joined("text") for block in blocks if block.start.get("type") == "text")
-        if stop is Stop.CUT_OFF and not text.strip():
-            raise self._bad("was cut off before it said anything")
         return Reply(self._sendable(content), text, calls, stop, self._request_id)
 
     def _call(self, block: _Block) -> ToolCall:
@@ -153,8 +159,8 @@ class ReplyStream:
             raise self._bad(f"cannot be sent back: {error}") from None
         return content
 
-    def _bad(self, what: str) -> AttemptFailed:
-        return AttemptFailed(Outcome.BAD_MODEL_REPLY, self._about(what, ""))
+    def _bad(self, what: str) -> BadReply:
+        return BadReply(self._about(what, ""))
 
     def _about(self, what: str, why: str) -> str:
         return f"the reply {what}{f': {why}' if why else ''} (request {self._request_id or 'without an id'})"

@@ -23,6 +23,7 @@ EXPECTED = (
 )
 MAX_DETAIL = 2000
 PASSING_STATUS = frozenset({408, 409, 425, 429})  # and all from 500
+TOO_LONG = ("prompt is too long", "exceed context limit")  # how the provider says so, under status 400
 PASSING_ERRORS = frozenset({"overloaded_error", "api_error", "rate_limit_error", "timeout_error"})
 
 
@@ -34,7 +35,10 @@ def trouble_of(error: Exception, request_id: str, now: datetime) -> Trouble:
     what = "the connection stalled" if _is_timeout(error) else "the connection failed"
     if isinstance(error, (StreamBroken, ValueError)):
         what = "the stream broke"
-    return Trouble(_detail(f"{what}: {type(cause).__name__}: {cause}".removesuffix(": "), request_id))
+    return Trouble(
+        _detail(f"{what}: {type(cause).__name__}: {cause}".removesuffix(": "), request_id),
+        shared=isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout)),
+    )
 
 
 def _is_timeout(error: Exception) -> bool:
@@ -52,9 +56,20 @@ def _refused(error: anthropic.APIStatusError, request_id: str, now: datetime) ->
         passing, what = status in PASSING_STATUS or status >= 500, f"HTTP {status} {kind}".rstrip()
     return Trouble(
         _detail(f"{what}: {message}", error.request_id or request_id),
-        None if passing else Outcome.PROVIDER_REJECTED,
-        _retry_after(error.response.headers, now) if passing else None,
+        outcome=None if passing else Outcome.PROVIDER_REJECTED,
+        shared=passing,
+        retry_after=_retry_after(error.response.headers, now) if passing else None,
     )
+
+
+def is_too_long(error: Exception) -> bool:
+    """Whether the conversation is longer than the model's context, or the request than may be sent."""
+    if not isinstance(error, anthropic.APIStatusError):
+        return False
+    if error.status_code == 413:
+        return True
+    message = _error_field(error.body, "message")
+    return error.status_code == 400 and any(sign in message for sign in TOO_LONG)
 
 
 def _error_field(body: object, name: str) -> str:

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from aiohttp import web
 from services.workers.model.claude import ClaudeModel
 from services.workers.model.conversation import (
     Conversation,
+    ConversationTooLong,
     Reply,
     Stop,
     ToolResult,
@@ -67,11 +69,12 @@ class Observer:
     """Keeps what a turn tells; waiting moves the clock and nothing else."""
 
     def __init__(self, clock: HandClock) -> None:
-        self._clock = clock
+        self.clock = clock
         self.usages: list[ModelUsage] = []
         self.request_ids: list[str] = []
         self.waits: list[float] = []
         self.reasons: list[str] = []
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     def paid(self, usage: ModelUsage, request_id: str) -> None:
         self.usages.append(usage)
@@ -80,7 +83,9 @@ class Observer:
     async def wait(self, seconds: float, reason: str) -> None:
         self.waits.append(seconds)
         self.reasons.append(reason)
-        await self._clock.sleep(seconds)
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        await self.clock.sleep(seconds)
 
 
 class Asked:
@@ -279,6 +284,42 @@ async def test_retry_after_is_kept_to() -> None:
     assert asked.observer.waits == [30.0]
 
 
+async def test_what_pauses_one_turn_pauses_all_of_its_family() -> None:
+    limited = status(429, "rate_limit_error", "slow down", retry_after="30")
+    async with asking(limited, *[says("Done.")] * 3, chance=0.0) as asked:
+        first, second, other = asked.observer, Observer(asked.observer.clock), Observer(asked.observer.clock)
+
+        async def meanwhile() -> None:
+            (pause,) = asked.model.pauses
+            assert (pause.key_fingerprint, pause.model_family) == (asked.model.key_fingerprint, "claude-test")
+            assert (pause.resume_time - first.clock.now()).total_seconds() == 30
+            await asked.model.turn(replace(ASKED, model="claude-other-1"), other)
+            await asked.model.turn(ASKED, second)
+
+        first.meanwhile = meanwhile
+        await asked.turn()
+        assert asked.model.pauses == ()
+    assert other.waits == []
+    assert (first.waits, second.waits) == ([30.0], [31.25])  # the second follows at the gate's pace
+    assert "HTTP 429 rate_limit_error: slow down" in second.reasons[0]
+
+
+async def test_a_turn_whose_provider_is_paused_for_too_long_gives_up_without_asking() -> None:
+    limited = status(429, "rate_limit_error", "slow down", retry_after="3600")
+    async with asking(limited) as asked:
+        await asked.failure()
+        failed = await asked.failure()
+    assert failed.outcome is Outcome.PROVIDER_UNAVAILABLE
+    assert "slow down" in failed.message
+    assert len(asked.served.bodies) == 1
+
+
+async def test_a_broken_stream_pauses_nobody_else() -> None:
+    async with asking(stream(start(), *text("abcdef"), then=cut), says("Done.")) as asked:
+        await asked.turn()
+        assert asked.model.pauses == ()
+
+
 async def test_retry_after_may_be_a_date() -> None:
     limited = status(429, "rate_limit_error", "slow", retry_after="Thu, 01 Jan 2026 12:00:20 GMT")
     async with asking(limited, says("Done."), chance=0.0) as asked:
@@ -291,7 +332,7 @@ async def test_an_hour_of_retry_after_is_not_waited() -> None:
     async with asking(limited) as asked:
         failed = await asked.failure()
     assert failed.outcome is Outcome.PROVIDER_UNAVAILABLE
-    assert "asks to wait 3600 s" in failed.message
+    assert "the next would be in 36" in failed.message
     assert asked.observer.waits == []
 
 
@@ -323,7 +364,6 @@ FINAL: dict[str, tuple[Answer, Outcome, str]] = {
         ("401", status(401, "authentication_error", "why"), "HTTP 401 authentication_error: why"),
         ("403", status(403, "permission_error", "why"), "HTTP 403 permission_error: why"),
         ("404", status(404, "not_found_error", "why"), "HTTP 404 not_found_error: why"),
-        ("413", status(413, "request_too_large", "why"), "HTTP 413 request_too_large: why"),
         ("redirect", status(307, "", "elsewhere", location="http://127.0.0.1:1/"), "HTTP 307: elsewhere"),
         ("error event", stream(start(), REJECTED), "invalid_request_error: no such thing (request req_ok)"),
     ]
@@ -333,22 +373,6 @@ FINAL["refusal"] = (
     Outcome.REFUSED,
     "refused by the model: Not this. (request req_ok)",
 )
-TWICE = [*tool_use("look", "{}"), *tool_use("look", "{}", 1)]
-FINAL |= {
-    name: (stream(start(), *events, *end(stop_reason)), Outcome.BAD_MODEL_REPLY, detail)
-    for name, events, stop_reason, detail in [
-        ("cut in tool JSON", tool_use("look", '{"path": "a'), "max_tokens", "cut off inside a tool call"),
-        ("cut after a call", tool_use("look", "{}"), "max_tokens", "cut off inside a tool call"),
-        ("cut before a word", [], "max_tokens", "cut off before it said anything"),
-        ("broken tool JSON", tool_use("look", '{"path": nope}'), "tool_use", "input that is not JSON"),
-        ("tool JSON list", tool_use("look", "[1, 2]"), "tool_use", "an input that is no JSON object"),
-        ("tool_use, no call", text("hm"), "tool_use", "has 0 tool calls with stop_reason 'tool_use'"),
-        ("call, no tool_use", tool_use("look", "{}"), "end_turn", "has 1 tool calls with stop_reason"),
-        ("one id twice", TWICE, "tool_use", "two tool calls with one id"),
-        ("lone surrogate", tool_use("look", '{"a": "\\ud800"}'), "tool_use", "cannot be sent back"),
-        ("unknown stop", text("hm"), "pause_turn", "ended with stop_reason 'pause_turn'"),
-    ]
-}
 
 
 @pytest.mark.parametrize("fault", FINAL)
@@ -361,11 +385,74 @@ async def test_a_final_fault_is_not_asked_again(fault: str) -> None:
     assert asked.observer.waits == []
 
 
-@pytest.mark.parametrize("fault", ["refusal", "broken tool JSON", "cut in tool JSON"])
-async def test_a_useless_reply_is_paid_all_the_same(fault: str) -> None:
-    async with asking(FINAL[fault][0]) as asked:
+TWICE = [*tool_use("look", "{}"), *tool_use("look", "{}", 1)]
+BAD = {
+    name: (stream(start(), *events, *end(stop_reason)), detail)
+    for name, events, stop_reason, detail in [
+        ("broken tool JSON", tool_use("look", '{"path": nope}'), "tool_use", "input that is not JSON"),
+        ("tool JSON list", tool_use("look", "[1, 2]"), "tool_use", "an input that is no JSON object"),
+        ("tool_use, no call", text("hm"), "tool_use", "has 0 tool calls with stop_reason 'tool_use'"),
+        ("call, no tool_use", tool_use("look", "{}"), "end_turn", "has 1 tool calls with stop_reason"),
+        ("one id twice", TWICE, "tool_use", "two tool calls with one id"),
+        ("lone surrogate", tool_use("look", '{"a": "\\ud800"}'), "tool_use", "cannot be sent back"),
+        ("unknown stop", text("hm"), "pause_turn", "ended with stop_reason 'pause_turn'"),
+    ]
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+async def test_a_reply_that_cannot_be_used_is_asked_for_anew_and_paid(fault: str) -> None:
+    async with asking(BAD[fault][0], says("Done.")) as asked:
+        assert (await asked.turn()).text == "Done."
+    assert asked.observer.waits == []
+    assert asked.observer.usages == [WHOLE, WHOLE]
+
+
+@pytest.mark.parametrize("fault", BAD)
+async def test_three_replies_that_cannot_be_used_are_the_end(fault: str) -> None:
+    answer, detail = BAD[fault]
+    async with asking(*[answer] * 3) as asked:
+        failed = await asked.failure()
+    assert failed.outcome is Outcome.BAD_MODEL_REPLY
+    assert detail in failed.message
+
+
+async def test_a_refusal_is_paid_all_the_same() -> None:
+    async with asking(FINAL["refusal"][0]) as asked:
         await asked.failure()
     assert asked.observer.usages == [WHOLE]
+
+
+CALL = ("look", '{"path": "a.py"}')
+CUT_OFF: dict[str, tuple[list[Event], int]] = {
+    "in tool JSON": ([*text("I look."), *tool_use("look", '{"path": "a', 1)], 1),
+    "after a whole call": ([*text("I look."), *tool_use(*CALL, 1), *tool_use("look", "", 2, "toolu_2")], 1),
+    "before a word": ([], 0),
+}
+
+
+@pytest.mark.parametrize("where", CUT_OFF)
+async def test_no_call_of_a_reply_that_was_cut_off_is_run(where: str) -> None:
+    events, blocks = CUT_OFF[where]
+    async with asking(stream(start(), *events, *end("max_tokens"))) as asked:
+        reply = await asked.turn()
+    assert (reply.stop, reply.calls, len(reply.content)) == (Stop.CUT_OFF, (), blocks)
+
+
+LONG = "prompt is too long: 208310 tokens > 200000 maximum"
+TOO_LONG: dict[str, Answer] = {
+    "400": status(400, "invalid_request_error", LONG),
+    "413": status(413, "request_too_large", "Request exceeds the maximum size"),
+    "no room for a reply": stream(start(), *text("I"), *end("model_context_window_exceeded")),
+}
+
+
+@pytest.mark.parametrize("fault", TOO_LONG)
+async def test_a_conversation_that_is_too_long_is_told_from_a_bad_request(fault: str) -> None:
+    async with asking(TOO_LONG[fault]) as asked:
+        with pytest.raises(ConversationTooLong):
+            await asked.turn()
+    assert asked.observer.waits == []
 
 
 async def test_text_that_was_cut_off_is_a_reply() -> None:
