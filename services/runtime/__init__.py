@@ -26,7 +26,8 @@ A service's `__main__` reads top-down:
 - `interceptors`: that table at the edge, and protovalidate before every handler; `Server` has them.
 - `logs`: human or JSON; bind run, task and attempt with `structlog.contextvars.bound_contextvars`.
 - `channel`: `open_channel(address)`, a client channel to another service.
-- `lag`: `recording_lag()`, how long the event loop kept others waiting.
+- `lag`: `recording_lag()`, how long the event loop kept others waiting; `run_process` logs what held it up.
+- `stacks`: on SIGUSR1 a process writes every thread's and every task's stack to standard error, and goes on.
 
 `--exit-with-parent` stops a server when its standard input ends: start it with `stdin=PIPE` and keep that
 open; however the parent ends, even by SIGKILL, its children then stop in order. `--ready-file` gets the bound

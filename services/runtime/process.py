@@ -10,10 +10,18 @@ from typing import Any
 
 import structlog
 
+from services.runtime.lag import recording_lag
 from services.runtime.logs import configure_logs
 from services.runtime.settings import ServerSettings
+from services.runtime.stacks import tell_stacks_on_signal
 
 log = structlog.get_logger()
+
+LAG_EVERY = 0.05
+"""Seconds between two looks at how late the loop is."""
+
+LAG_TOLD = 0.5
+"""A loop that was held up for so many seconds says so."""
 
 
 class CannotStart(Exception):
@@ -26,7 +34,7 @@ def run_process(service: str, main: Coroutine[Any, Any, None], settings: ServerS
     install_child_watcher()
     code = 0
     try:
-        asyncio.run(main)
+        asyncio.run(_observed(main))
     except* CannotStart as group:
         for line in _messages(group):
             print(f"{service}: {line}", file=sys.stderr)
@@ -35,6 +43,21 @@ def run_process(service: str, main: Coroutine[Any, Any, None], settings: ServerS
         code = 130
     if code:
         sys.exit(code)
+
+
+async def _observed(main: Coroutine[Any, Any, None]) -> None:
+    """Run `main`, and tell where it holds up its loop; on SIGUSR1, where all of it stands."""
+    tell_stacks_on_signal()
+    with recording_lag(LAG_EVERY, tell=_tell_lag) as lag:
+        try:
+            await main
+        finally:
+            log.debug("the event loop's longest lag", seconds=round(lag.longest, 3))
+
+
+def _tell_lag(seconds: float) -> None:
+    if seconds >= LAG_TOLD:
+        log.warning("the event loop was held up", seconds=round(seconds, 3))
 
 
 def _messages(group: BaseExceptionGroup[CannotStart]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -17,13 +18,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.runtime.channel import open_channel
 
 SERVICE = """
-import asyncio, click
+import asyncio, click, time
 from services.runtime.process import CannotStart, run_process
 from services.runtime.server import Server
 from services.runtime.settings import ServerCommand, server_options
 
 @click.command(cls=ServerCommand)
-@click.option("--ending", type=click.Choice(["hastened", "late", "refused", "group"]), default="hastened")
+@click.option("--ending", default="hastened")
 @server_options(port=0, data_dir="example")
 def main(settings, ending):
     \"""An example of a service.\"""
@@ -32,6 +33,10 @@ def main(settings, ending):
 async def serve(settings, ending):
     if ending == "refused":
         raise CannotStart("no peer at nowhere; start it, or say --peer")
+    if ending == "blocked":
+        await asyncio.sleep(0)
+        time.sleep(0.8)
+        return
     if ending == "group":
         async with asyncio.TaskGroup() as group:
             group.create_task(refuse())
@@ -210,3 +215,26 @@ async def test_help_names_every_flag_with_its_variable(start: Start) -> None:
     for flag in ("host", "port", "data-dir", "ready-file", "exit-with-parent", "log-format", "log-level"):
         assert f"--{flag}" in out.decode()
         assert f"CODEFRAME_{flag.upper().replace('-', '_')}" in out.decode()
+
+
+async def test_where_it_stands_is_told_on_a_signal_and_it_goes_on(start: Start) -> None:
+    process = await start()
+    await serving(process)
+    assert process.stderr is not None
+    process.send_signal(signal.SIGUSR1)
+    said = ""
+    while "in Server.run" not in said:
+        said += await line(process.stderr)
+    assert "Current thread" in said, "every thread's stack"
+    assert "task Task-" in said
+    process.send_signal(signal.SIGTERM)
+    assert await line(process.stdout) == "draining\n"
+
+
+async def test_a_loop_that_is_held_up_says_so(start: Start) -> None:
+    process = await start("--ending", "blocked")
+    assert process.stderr is not None
+    said = (await process.stderr.read()).decode()
+    found = re.search(r"the event loop was held up +seconds=([\d.]+)", said)
+    assert found, said
+    assert float(found[1]) > 0.5
