@@ -66,7 +66,10 @@ def claude(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for number, one in enumerate(SCRIPTS):
         (folder / f"{number}.yaml").write_text(yaml.safe_dump(one))
     command = [sys.executable, "-m", "demo.claude", "--script", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with (
+        (folder / "claude.log").open("ab") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.terminate()
@@ -119,7 +122,7 @@ async def started(
 ) -> AsyncIterator[Worker]:
     """A worker, which is killed in the end if it was not stopped."""
     (folder / "ready").unlink(missing_ok=True)
-    with (folder / "log").open("ab") as log:
+    with (folder / "worker.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *wrapped,
             *command(folder, *flags),
@@ -130,11 +133,11 @@ async def started(
         )
     try:
         await eventually(lambda: (folder / "ready").exists() or process.returncode is not None)
-        assert process.returncode is None, (folder / "log").read_text()
+        assert process.returncode is None, (folder / "worker.log").read_text()
         async with open_channel((folder / "ready").read_text().strip()) as channel:
             stub = worker_pb2_grpc.WorkerServiceStub(channel)
             told = await stub.DescribeWorker(worker_pb2.DescribeWorkerRequest())
-            yield Worker(process, stub, told, folder / "log")
+            yield Worker(process, stub, told, folder / "worker.log")
     finally:
         if process.returncode is None:
             process.kill()

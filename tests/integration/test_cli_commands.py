@@ -55,12 +55,14 @@ async def codeframe(*arguments: str, cwd: Path | None = None) -> AsyncIterator[C
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
+    started = Command(process)
     try:
-        yield Command(process)
+        yield started
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        await started.ends()
+        print(f"$ codeframe {' '.join(arguments)}\n{started.out}")  # shown where the test fails
 
 
 async def told(*arguments: str) -> tuple[int, str]:

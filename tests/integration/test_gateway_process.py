@@ -26,13 +26,15 @@ async def started(*arguments: str, stdin: int | None = None) -> AsyncIterator[as
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        _, said = await process.communicate()
+        print((said or b"").decode())  # shown where the test fails
 
 
 async def address_of(process: asyncio.subprocess.Process) -> str:
     """Where it says that it serves."""
     assert process.stderr is not None
     async for line in process.stderr:
+        print(line.decode(), end="")
         if b"http://" in line:
             return line.decode().partition("http://")[2].split()[0].split("\x1b")[0]
     raise AssertionError("it ended without serving")
