@@ -66,7 +66,8 @@ class Workspace(Protocol):
 
         `paths` narrow it to some test files where the test runner can do that; empty means all. The text
         ends with what came of it: the exit code, or that it was killed after its time. Cancelled, it kills
-        every process. Raises AttemptFailed where the sandbox cannot run it.
+        every process. What the run changed in the worktree is undone, but for what the project ignores.
+        Raises AttemptFailed where the sandbox cannot run it.
         """
         ...
 

@@ -74,7 +74,9 @@ class TaskDesk:
     async def run_tests(self, paths: Sequence[str]) -> str:
         """See Workspace."""
         with as_outcomes():
-            return await self._checker.try_out(self._worktree.root, self._environment, paths)
+            # What a test run leaves behind is not the agent's work, and nothing the agent could undo.
+            async with self._worktree.lent():
+                return await self._checker.try_out(self._worktree.root, self._environment, paths)
 
     async def verify(self) -> Verdict:
         """See Desk."""

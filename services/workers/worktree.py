@@ -1,13 +1,16 @@
 """A commit checked out into a folder that holds no git directory of its own."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from services.runtime.child import ChildAnswer
+from services.runtime.child import ChildAnswer, ChildError, run_child
 from services.runtime.git import Git, GitError, explain
 from services.workers.repository import Repository
 
 _SUBMODULE = "160000 "
+_CHMOD_TIMEOUT = 60.0
 
 
 class Worktree:
@@ -25,6 +28,7 @@ class Worktree:
         self._options = (f"--git-dir={repository.git_dir}", f"--work-tree={root}")
         self._env = {"GIT_INDEX_FILE": str(self._index)}
         self._submodules: frozenset[str] = frozenset()
+        self._lent = ""
 
     async def check_out(self, commit: str) -> None:
         """Make the folder and fill it with a commit that the clone has. Raises GitError."""
@@ -41,9 +45,47 @@ class Worktree:
     async def tree(self) -> str:
         """Record the folder as a tree, less what the project ignores; the tree's id.
 
-        Nested repositories are left out, and submodules stay as they were. Raises GitError.
+        Nested repositories are left out, submodules stay as they were, and what is lent is put back first.
+        Raises GitError.
         """
-        self._index.with_name(self._index.name + ".lock").unlink(missing_ok=True)  # of a git that was killed
+        await self._put_back()
+        return await self._recorded()
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Let commands that nobody trusts write the folder, and put it back as it was.
+
+        What they change, delete or add is undone, but for what the project ignores: caches may stay. Where
+        the block was left by an error, `tree` puts the folder back. Raises GitError.
+        """
+        await self._put_back()
+        self._lent = await self._recorded()
+        yield
+        await self._put_back()
+
+    async def _put_back(self) -> None:
+        if not self._lent:
+            return
+        self._unlock()
+        try:
+            await self._undo(self._lent)
+        except GitError:  # folders that a test made unwritable
+            with suppress(ChildError):  # if it did not help, git says so
+                chmod, env = ("chmod", "-R", "u+rwX", "--", str(self.root)), {"PATH": os.defpath}
+                await run_child(chmod, cwd=self.root.parent, env=env, timeout=_CHMOD_TIMEOUT)
+            await self._undo(self._lent)
+        self._lent = ""
+
+    async def _undo(self, tree: str) -> None:
+        await self._run("read-tree", "--reset", "-u", "--no-recurse-submodules", tree)
+        await self._run("clean", "--quiet", "-ff", "-d")
+
+    def _unlock(self) -> None:
+        """Remove what a git that was killed left."""
+        self._index.with_name(self._index.name + ".lock").unlink(missing_ok=True)
+
+    async def _recorded(self) -> str:
+        self._unlock()
         nested = [path.rstrip("/") for path in await self._untracked() if path.endswith("/")]
         await self._add(sorted({*nested, *self._submodules}))
         return (await self._run("write-tree")).decode().strip()

@@ -228,15 +228,68 @@ async def test_a_project_without_tests_wastes_no_correction(
     assert "no tests yet" in prompt(worker.model.conversations[0])
 
 
-async def test_a_write_outside_the_scope_by_a_command_is_caught_in_the_diff(
-    worker: Worker, project: Path
-) -> None:
-    """The tools refuse it; what a test run writes into the worktree is found in the final diff."""
-    sly = "def test_sly():\n    open('tests/test_prices.py', 'w').write('def test_total(): pass')\n"
-    result = await do(worker, project, [write("tests/test_sly.py", sly)], [("run_tests", {})], corrections=0)
+async def test_a_write_outside_the_scope_is_caught_in_the_diff(worker: Worker, project: Path) -> None:
+    """The tools refuse it; what an attempt goes on from, however it came to be, is judged too."""
+    base = head(project)
+    start = commit_files(project, {"tests/test_prices.py": "def test_total(): pass\n"})
+    git(project, "reset", "--quiet", "--hard", base)
+    git(project, "update-ref", "refs/heads/codeframe/run/earlier", start)
+    worker.model.scripts["sum"] = [[write("shop/mean.py", RIGHT)]]
+    request = task_request(project, base, start=start, passing=[KNOWN], corrections=0)
+    result = await worker.result(request)
     assert outcome(result) == "VERIFICATION_FAILED"
     assert "outside the write scope" in result.message
     assert "tests/test_prices.py" in result.message
+
+
+UNTIDY = """\
+import os
+
+def test_untidy():
+    open("report.html", "w").write("left behind")
+    open("shop/prices.py", "a").write("# touched")
+    if os.path.exists("shop/__init__.py"):
+        os.remove("shop/__init__.py")
+    os.makedirs("out/deep", exist_ok=True)
+    open("out/deep/result", "w").close()
+"""
+
+
+async def test_what_a_test_run_leaves_behind_is_not_the_agents_work(
+    worker: Worker, tmp_path: Path, python: Path
+) -> None:
+    """The test role may write none of it, could not undo it, and is not judged by it."""
+    project = tmp_path / "untidy"
+    base = python_project(project, python, {**FILES, "tests/test_untidy.py": UNTIDY})
+
+    async def look(conversation: Conversation) -> Calls:
+        assert "2 passed" in last_told(conversation)
+        return [("list_files", {}), ("read_file", {"path": "shop/prices.py"})]
+
+    async def add(conversation: Conversation) -> Calls:
+        assert "report.html" not in last_told(conversation)
+        assert "touched" not in last_told(conversation)
+        return [write("tests/test_more.py", "def test_more(): pass\n"), ("run_tests", {})]
+
+    worker.model.scripts["sum"] = [[("run_tests", {})], look, add]
+    request = task_request(
+        project, base, role="test", passing=[KNOWN, "tests/test_untidy.py::test_untidy"], corrections=0
+    )
+    result = await worker.result(request)
+    assert outcome(result) == "SUCCEEDED", result.message
+    assert [file.path for file in result.files] == ["tests/test_more.py"]
+
+
+async def test_what_a_test_run_that_was_cut_off_left_is_not_pushed(
+    worker: Worker, tmp_path: Path, python: Path
+) -> None:
+    project = tmp_path / "untidy"
+    hang = UNTIDY + "    import time\n    time.sleep(60)\n"
+    base = python_project(project, python, {**FILES, "tests/test_untidy.py": hang})
+    worker.model.scripts["sum"] = [[write("shop/mean.py", RIGHT), ("run_tests", {})]]
+    result = await worker.result(task_request(project, base, passing=[KNOWN], timeout=6))
+    assert outcome(result) == "TIMED_OUT"
+    assert [file.path for file in result.files] == ["shop/mean.py"]
 
 
 async def test_the_agent_may_run_tests_while_it_works(worker: Worker, project: Path) -> None:

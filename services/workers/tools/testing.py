@@ -24,6 +24,7 @@ RUN_TESTS = Tool(
     name="run_tests",
     description=(
         "Run the project's tests on the workspace as it is, without network, and read what they print. "
+        "Files that the run writes are not kept. "
         "The work is verified again when you end your turn, so use this while you work."
     ),
     schema=object_of(

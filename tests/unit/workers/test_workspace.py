@@ -200,6 +200,50 @@ async def test_a_tracked_folder_may_become_a_symlink(data: DataFolder, project: 
     )
 
 
+async def test_what_is_lent_is_put_back(data: DataFolder, project: Path) -> None:
+    _, worktree = await check_out(data, project)
+    root = worktree.root
+    (root / "new.py").write_text("the agent's")
+    (root / "a.py").write_text("the agent's")
+    before, files = await worktree.tree(), bytes_of(root)
+    async with worktree.lent():
+        (root / "a.py").unlink()
+        (root / "a.py").mkdir()
+        (root / "a.py" / "inside").touch()
+        (root / "new.py").unlink()
+        (root / "src" / "b.py").chmod(0o755)
+        (root / "src" / "b.py").write_text("b = 2\n")
+        (root / "link").symlink_to("/etc")
+        (root / "kept.log").write_text("ignored")
+        (root / "nested").mkdir()
+        git(root / "nested", "init", "--quiet")
+        (root / "nested" / "file").touch()
+        (root / "locked").mkdir()
+        (root / "locked" / "file").touch()
+        (root / "locked").chmod(0o500)
+    (root / "kept.log").unlink()
+    assert bytes_of(root) == files
+    assert not (root / "locked").exists()
+    assert await worktree.tree() == before
+
+
+async def write_half(worktree: Worktree) -> None:
+    async with worktree.lent():
+        (worktree.root / "a.py").write_text("half of it")
+        (worktree.root / "half").touch()
+        raise TimeoutError
+
+
+async def test_what_was_lent_to_a_command_that_was_cut_off_is_put_back_first(
+    data: DataFolder, project: Path
+) -> None:
+    repository, worktree = await check_out(data, project)
+    with pytest.raises(TimeoutError):
+        await write_half(worktree)
+    assert await worktree.tree() == await repository.tree(head(project))
+    assert not (worktree.root / "half").exists()
+
+
 async def test_an_index_lock_of_a_killed_git_does_no_harm(data: DataFolder, project: Path) -> None:
     repository, worktree = await check_out(data, project)
     worktree.root.with_name("tree.index.lock").touch()
