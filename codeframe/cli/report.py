@@ -71,7 +71,7 @@ def _evidence(result: evidence_pb2.TaskResult) -> str:
     if not result.verifications:
         return ""
     last = result.verifications[-1]
-    parts = [f"{_counts(last)} by {last.command}", _plural(len(result.files), "file")]
+    parts = [f"{_counts(last)} by {last.command}", _plural(result.file_count, "file")]
     if result.corrections:
         parts.append(_plural(result.corrections, "correction"))
     return "; ".join([*parts, f"sandbox {result.sandbox_mode}"])
@@ -112,6 +112,8 @@ def _warnings(attempts: Sequence[lead_pb2.Attempt]) -> Iterator[str]:
     results = [attempt.result for attempt in attempts]
     if any(result.sandbox_mode == "none" for result in results):
         yield "SANDBOX NONE: commands of the project ran unconfined, as the operator asked"
+    if any(usage.scripted for result in results for usage in result.usage):
+        yield "SCRIPTED: replies came from a scripted stand-in, not from a model"
     for endpoint in sorted({result.model_endpoint for result in results}):
         if not is_anthropic(endpoint):
             yield f"the model was asked at {endpoint}, not at Anthropic"
@@ -122,6 +124,7 @@ def _tokens(usage: evidence_pb2.ModelUsage) -> str:
         f"{usage.turns} turns, {usage.input_tokens:,} tokens in, {usage.cache_read_tokens:,} from cache, "
         f"{usage.cache_write_tokens:,} to cache, {usage.output_tokens:,} out"
         f"{' (more may be billed)' if usage.incomplete else ''}"
+        f"{'; SCRIPTED, no model' if usage.scripted else ''}"
     )
 
 

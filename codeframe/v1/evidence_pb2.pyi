@@ -203,7 +203,12 @@ Global___TestState: _TypeAlias = TestState  # noqa: Y015
 
 @_typing.final
 class TaskResult(_message.Message):
-    """The one result of an attempt whose worker lives."""
+    """The one result of an attempt whose worker lives.
+
+    A result is under 1 MiB whatever the attempt did: what may be long is in its
+    artifacts (every test's id in "test-report", every file in "files", every
+    change in "diff"), and here are their numbers and digests.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -224,6 +229,8 @@ class TaskResult(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     SANDBOX_MODE_FIELD_NUMBER: _builtins.int
     MODEL_ENDPOINT_FIELD_NUMBER: _builtins.int
+    FILE_COUNT_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt."""
     outcome: Global___Outcome.ValueType
@@ -248,19 +255,23 @@ class TaskResult(_message.Message):
     """How its commands were confined: "bubblewrap", "sandlock" or "none"."""
     model_endpoint: _builtins.str
     """The address that the model was asked at, without credentials."""
+    file_count: _builtins.int
+    """How many files changed between base and commit."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileChange]:
-        """What changed between base and commit."""
+        """What changed between base and commit, by path: the first of them, up to
+        256 KiB. All of them are in the artifact "files".
+        """
 
     @_builtins.property
     def verifications(self) -> _containers.RepeatedCompositeFieldContainer[Global___Verification]:
-        """Each run of the verification command, oldest first. The last one judged
-        `commit`. Test ids are in the artifact "test-report" only.
+        """Runs of the verification command, oldest first: the last 10. The last one
+        judged `commit`.
         """
 
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUsage]:
-        """What the model calls took, by model."""
+        """What the model calls took, by model: the sum of all turns."""
 
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
@@ -273,6 +284,12 @@ class TaskResult(_message.Message):
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
+
+    @_builtins.property
+    def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___TurnUsage]:
+        """What each turn took, in order: the first of them, up to 128 KiB. The events
+        usage_recorded have every turn.
+        """
 
     def __init__(
         self,
@@ -294,10 +311,12 @@ class TaskResult(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         sandbox_mode: _builtins.str = ...,
         model_endpoint: _builtins.str = ...,
+        file_count: _builtins.int = ...,
+        turns: _abc.Iterable[Global___TurnUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "branch", b"branch", "commit", b"commit", "commit_subject", b"commit_subject", "corrections", b"corrections", "end_time", b"end_time", "files", b"files", "last_sequence", b"last_sequence", "message", b"message", "model_endpoint", b"model_endpoint", "outcome", b"outcome", "sandbox_mode", b"sandbox_mode", "start_time", b"start_time", "usage", b"usage", "verifications", b"verifications"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "branch", b"branch", "commit", b"commit", "commit_subject", b"commit_subject", "corrections", b"corrections", "end_time", b"end_time", "file_count", b"file_count", "files", b"files", "last_sequence", b"last_sequence", "message", b"message", "model_endpoint", b"model_endpoint", "outcome", b"outcome", "sandbox_mode", b"sandbox_mode", "start_time", b"start_time", "turns", b"turns", "usage", b"usage", "verifications", b"verifications"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -311,23 +330,75 @@ class FileChange(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
+    MODE_BEFORE_FIELD_NUMBER: _builtins.int
+    MODE_AFTER_FIELD_NUMBER: _builtins.int
+    SHA256_BEFORE_FIELD_NUMBER: _builtins.int
+    SHA256_AFTER_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Path from the repository's root, as git quotes nothing."""
     operation: Global___FileOperation.ValueType
     """What happened to it."""
+    mode_before: _builtins.str
+    """Its mode in git's octal digits: "100644", "100755" (executable), "120000" (a
+    link), "160000" (a submodule). Empty where it is not there.
+    """
+    mode_after: _builtins.str
+    """The same afterwards."""
+    sha256_before: _builtins.str
+    """sha256 of its bytes, in hex; of a link, those of its target. Empty where it
+    is not there, and of a submodule.
+    """
+    sha256_after: _builtins.str
+    """The same afterwards."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         operation: Global___FileOperation.ValueType = ...,
+        mode_before: _builtins.str = ...,
+        mode_after: _builtins.str = ...,
+        sha256_before: _builtins.str = ...,
+        sha256_after: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode_after", b"mode_after", "mode_before", b"mode_before", "operation", b"operation", "path", b"path", "sha256_after", b"sha256_after", "sha256_before", b"sha256_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FileChange: _TypeAlias = FileChange  # noqa: Y015
+
+@_typing.final
+class FileChanges(_message.Message):
+    """Every file that an attempt changed: what its artifact "files" holds, as ProtoJSON."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_COMMIT_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    base_commit: _builtins.str
+    """The commit that the attempt is judged against."""
+    commit: _builtins.str
+    """The attempt's own commit."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileChange]:
+        """By path."""
+
+    def __init__(
+        self,
+        *,
+        base_commit: _builtins.str = ...,
+        commit: _builtins.str = ...,
+        files: _abc.Iterable[Global___FileChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "commit", b"commit", "files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileChanges: _TypeAlias = FileChanges  # noqa: Y015
 
 @_typing.final
 class Verification(_message.Message):
@@ -349,6 +420,8 @@ class Verification(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     SANDBOX_MODE_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
+    COLLECTED_FIELD_NUMBER: _builtins.int
+    REPORT_ARTIFACT_FIELD_NUMBER: _builtins.int
     command: _builtins.str
     """The command."""
     commit: _builtins.str
@@ -373,6 +446,13 @@ class Verification(_message.Message):
     """How the command was confined."""
     timed_out: _builtins.bool
     """Whether it was killed at the end of its time."""
+    collected: _builtins.int
+    """Tests that were found: those that passed, failed, could not be run or were skipped."""
+    report_artifact: _builtins.str
+    """The artifact with the id and the state of each, a TestReport: "test-report"
+    of the last run, "test-report-1" of the first, and so on. Empty where it was
+    dropped: those of earlier runs take at most 16 MiB together, the newest first.
+    """
     @_builtins.property
     def red_tests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of tests that make it red, at most 50."""
@@ -398,10 +478,12 @@ class Verification(_message.Message):
         duration: _duration_pb2.Duration | None = ...,
         sandbox_mode: _builtins.str = ...,
         timed_out: _builtins.bool = ...,
+        collected: _builtins.int = ...,
+        report_artifact: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "duration", b"duration", "exit_code", b"exit_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "command", b"command", "commit", b"commit", "duration", b"duration", "errors", b"errors", "exit_code", b"exit_code", "failed", b"failed", "green", b"green", "passed", b"passed", "red_tests", b"red_tests", "report_digest", b"report_digest", "sandbox_mode", b"sandbox_mode", "skipped", b"skipped", "summary", b"summary", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "collected", b"collected", "command", b"command", "commit", b"commit", "duration", b"duration", "errors", b"errors", "exit_code", b"exit_code", "failed", b"failed", "green", b"green", "passed", b"passed", "red_tests", b"red_tests", "report_artifact", b"report_artifact", "report_digest", b"report_digest", "sandbox_mode", b"sandbox_mode", "skipped", b"skipped", "summary", b"summary", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -411,7 +493,9 @@ Global___Verification: _TypeAlias = Verification  # noqa: Y015
 
 @_typing.final
 class TestReport(_message.Message):
-    """The test report that an attempt's artifact "test-report" holds, as ProtoJSON."""
+    """One run's test report, as the artifact that `Verification.report_artifact`
+    names holds it, as ProtoJSON.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -484,6 +568,7 @@ class ModelUsage(_message.Message):
     CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
     CACHE_READ_TOKENS_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
+    SCRIPTED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model, as the provider named it."""
     turns: _builtins.int
@@ -498,6 +583,10 @@ class ModelUsage(_message.Message):
     """Tokens read from the provider's cache."""
     incomplete: _builtins.bool
     """Whether a reply broke off before it told its usage, so that more may be billed."""
+    scripted: _builtins.bool
+    """Whether any of the replies came from a scripted stand-in for a model, which
+    says so itself; all others are live.
+    """
     def __init__(
         self,
         *,
@@ -508,14 +597,57 @@ class ModelUsage(_message.Message):
         cache_write_tokens: _builtins.int = ...,
         cache_read_tokens: _builtins.int = ...,
         incomplete: _builtins.bool = ...,
+        scripted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "incomplete", b"incomplete", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "turns", b"turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "incomplete", b"incomplete", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "scripted", b"scripted", "turns", b"turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelUsage: _TypeAlias = ModelUsage  # noqa: Y015
+
+@_typing.final
+class TurnUsage(_message.Message):
+    """What one turn of an attempt took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    PROVIDER_REQUEST_IDS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    turn: _builtins.int
+    """The turn's number, from 1."""
+    @_builtins.property
+    def usage(self) -> Global___ModelUsage:
+        """What it took, `incomplete` where a stream broke; `turns` is 1."""
+
+    @_builtins.property
+    def provider_request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The provider's ids of its requests that may be billed, in order. More than
+        one where a reply broke off and was asked for again; the last 5.
+        """
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long the provider took, less the waits between requests."""
+
+    def __init__(
+        self,
+        *,
+        turn: _builtins.int = ...,
+        usage: Global___ModelUsage | None = ...,
+        provider_request_ids: _abc.Iterable[_builtins.str] | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "provider_request_ids", b"provider_request_ids", "turn", b"turn", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnUsage: _TypeAlias = TurnUsage  # noqa: Y015
 
 @_typing.final
 class Artifact(_message.Message):
@@ -529,7 +661,9 @@ class Artifact(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"diff", "test-report", "log", "transcript" or "plan"."""
+    """"diff", "files", "test-report" (of the last verification), "test-report-1"
+    and so on (of those before it), "log", "transcript" or "plan".
+    """
     media_type: _builtins.str
     """Media type of the bytes."""
     size: _builtins.int

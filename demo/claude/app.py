@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.claude.actor import Actor
 from demo.claude.bill import Bill
@@ -18,6 +19,7 @@ from demo.claude.errors import ApiError, error_body, error_type
 from demo.claude.stream import BodyResponse
 
 MAX_BODY = 32 * 1024 * 1024
+SCRIPTED = (b"x-scripted-model", b"demo.claude")
 VERSIONS = ("2023-06-01", "2026-10-21")
 
 log = logging.getLogger("scripted-claude")
@@ -66,7 +68,7 @@ def make_app(
         status = error.status_code if isinstance(error, HTTPException) else 500
         return _refusal(ApiError(status, f"{http.method} {http.url.path}: not served here"), new_id("req_"))
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/messages", api(messages), methods=["POST"]),
             Route("/v1/models", api(list_models)),
@@ -75,6 +77,23 @@ def make_app(
         ],
         exception_handlers={HTTPException: no_such_route},
     )
+    app.add_middleware(SaysWhatItIs)
+    return app
+
+
+class SaysWhatItIs:
+    """Adds to every response the header that tells it from a model's."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_header(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], SCRIPTED]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_header)
 
 
 def _authenticate(http: Request, api_key: str) -> None:

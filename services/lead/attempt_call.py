@@ -5,7 +5,7 @@ our ErrorInfo is the worker's word; any other says nothing, and is asked again (
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 EXECUTE = "/codeframe.v1.WorkerService/ExecuteTask"
 MESSAGE_LIMIT = 16_000
+PATHS_LIMIT = 24_000
+"""Bytes of the paths in an event, so that none nears 64 KiB."""
 
 NOT_STARTED = frozenset({"NO_FREE_SLOT", "DRAINING", "UNKNOWN_ROLE", "NO_MODEL_KEY", "NO_SANDBOX"})
 """Reasons that say the attempt did not start: it may be bound elsewhere."""
@@ -255,8 +257,8 @@ class AttemptCall:
             base=result.base_commit,
             tree=tree,
             commit_subject=result.commit_subject,
-            files=tuple(change.path for change in result.files[:100]),
-            file_count=len(result.files),
+            files=_fitting(change.path for change in result.files[:100]),
+            file_count=result.file_count or len(result.files),
             corrections=result.corrections,
             artifacts=tuple(held),
         )
@@ -314,6 +316,17 @@ class AttemptCall:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _fitting(paths: Iterable[str]) -> tuple[str, ...]:
+    """The first paths, as many as an event may carry."""
+    left, fitting = PATHS_LIMIT, list[str]()
+    for path in paths:
+        left -= len(path.encode(errors="replace"))
+        if left < 0:
+            break
+        fitting.append(path)
+    return tuple(fitting)
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> str:

@@ -240,6 +240,7 @@ def usage_from_proto(usage: evidence_pb2.ModelUsage) -> Usage:
         usage.cache_write_tokens,
         usage.cache_read_tokens,
         usage.incomplete,
+        usage.scripted,
     )
 
 
@@ -252,6 +253,7 @@ def _usage(usage: Usage) -> evidence_pb2.ModelUsage:
         cache_write_tokens=usage.cache_write_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         incomplete=usage.incomplete,
+        scripted=usage.scripted,
     )
 
 

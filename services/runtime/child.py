@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +38,11 @@ async def run_child(
     stdin: bytes = b"",
     limit: int = 64 << 20,
     timeout: float = 300.0,
+    sink: Callable[[bytes], None] | None = None,
 ) -> ChildAnswer:
     """Run a program to its end, with at most `limit` bytes of its stdout kept and `timeout` in seconds.
 
+    With a `sink`, its stdout is handed to that piece by piece, however long it is, and none is kept.
     Returns, or raises on cancellation, only once the program is dead, and its process group was told to die.
     Raises ChildError where it cannot be started or takes too long.
     """
@@ -52,6 +54,8 @@ async def run_child(
         async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
             group.create_task(_feed(process.stdin, stdin))
             complaint = group.create_task(_drain(process.stderr, _STDERR_LIMIT))
+            if sink is not None:
+                await _pour(process.stdout, sink)
             stdout = await _read(process.stdout, limit + 1)
             if len(stdout) > limit:
                 _signal(process, signal.SIGKILL)
@@ -105,6 +109,11 @@ async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:
     while len(data) < limit and (piece := await stream.read(min(_CHUNK, limit - len(data)))):
         data += piece
     return bytes(data)
+
+
+async def _pour(stream: asyncio.StreamReader, sink: Callable[[bytes], None]) -> None:
+    while piece := await stream.read(_CHUNK):
+        sink(piece)
 
 
 async def _drain(stream: asyncio.StreamReader, keep: int) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import shlex
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from services.runtime.child import ChildAnswer
@@ -32,6 +32,13 @@ class Clone:
         """Run git on the clone, without any worktree. Raises GitError."""
         where = f"--git-dir={self.git_dir}"
         return await self._git.run(where, *arguments, cwd=self.git_dir, stdin=stdin, timeout=timeout)
+
+    async def pour(self, *arguments: str, stdin: bytes, sink: Callable[[bytes], None]) -> None:
+        """Run git on the clone, and hand its stdout on as it comes. Raises GitError."""
+        where = f"--git-dir={self.git_dir}"
+        answer = await self._git.ask(where, *arguments, cwd=self.git_dir, stdin=stdin, sink=sink)
+        if answer.exit_code:
+            raise GitError(f"git {arguments[0]}: {explain(answer)}")
 
     async def ask(self, *arguments: str, limit: int = 64 << 20, timeout: float = 300.0) -> ChildAnswer:
         """Run git on the clone and return what it said, whatever its exit code. Raises GitError."""

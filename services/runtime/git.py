@@ -1,7 +1,7 @@
 """git, with nothing of the user's: no configuration, no hooks, no prompt."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from services.runtime.child import ChildAnswer, ChildError, run_child
@@ -95,15 +95,22 @@ class Git:
         stdin: bytes = b"",
         limit: int = 64 << 20,
         timeout: float = _TIMEOUT,
+        sink: Callable[[bytes], None] | None = None,
     ) -> ChildAnswer:
-        """Run git and return what it said, whatever its exit code.
+        """Run git and return what it said, whatever its exit code; a `sink` takes its stdout as it comes.
 
         Cancelled, it ends git first. Raises GitError where git cannot be run or does not end in `timeout` s.
         """
         argv = ("git", *_OPTIONS, *arguments)
         try:
             return await run_child(
-                argv, cwd=cwd, env=self._env | dict(env or {}), stdin=stdin, limit=limit, timeout=timeout
+                argv,
+                cwd=cwd,
+                env=self._env | dict(env or {}),
+                stdin=stdin,
+                limit=limit,
+                timeout=timeout,
+                sink=sink,
             )
         except ChildError as error:
             raise GitError(f"{_name(arguments)}: {error}") from None

@@ -25,7 +25,7 @@ from services.workers.tools.clip import clip, line
 from services.workers.tools.toolbox import Toolbox
 from services.workers.transcript import Transcript
 from services.workers.turn import Turn
-from services.workers.work import Limits, ModelUsage, TaskWork
+from services.workers.work import Limits, ModelUsage, TaskWork, TurnUsage
 
 MAX_REPEATS = 5
 MAX_MESSAGE = 8000
@@ -57,6 +57,7 @@ class WorkerAgent:
         self._transcript = Transcript()
         self._repeats = Repeats()
         self._usage: dict[str, ModelUsage] = {}
+        self._paid: list[TurnUsage] = []
         self._turns = 0
         self._corrections = 0
         self._waited = 0.0
@@ -91,6 +92,7 @@ class WorkerAgent:
             waited=timedelta(seconds=self._waited),
             transcript=self._transcript.data(),
             transcript_truncated=self._transcript.truncated,
+            paid=tuple(self._paid),
         )
 
     async def _correct(self, verdict: Verdict) -> Verdict:
@@ -137,13 +139,14 @@ class WorkerAgent:
         turn = Turn(self._desk, self._broadcast, self._clock)
         started = self._clock.monotonic()
         try:
-            reply = await self._model.turn(self._conversation, turn)
+            try:
+                reply = await self._model.turn(self._conversation, turn)
+            finally:
+                self._settle(turn, started)
         except AttemptFailed:
-            await self._pay(turn, started)
+            await self._pay(turn)
             raise
-        finally:
-            self._settle(turn)
-        await self._pay(turn, started)
+        await self._pay(turn)
         self._hear(reply)
         if reply.text.strip():
             await self._broadcast(Activity("model", line(reply.text)))
@@ -169,17 +172,19 @@ class WorkerAgent:
     def _note(self, kind: str, **said: object) -> None:
         self._transcript.add(self._clock.now(), kind, **said)
 
-    def _settle(self, turn: Turn) -> None:
+    def _settle(self, turn: Turn, started: float) -> None:
         """Add what the turn took to the record, however it ended."""
         self._waited += turn.waited
         if turn.usage is not None:
             before = self._usage.get(turn.usage.model, ModelUsage(turn.usage.model))
             self._usage[turn.usage.model] = before + turn.usage
-
-    async def _pay(self, turn: Turn, started: float) -> None:
-        if turn.usage is not None:
             took = timedelta(seconds=self._clock.monotonic() - started - turn.waited)
-            await self._broadcast(TurnPaid(self._turns, turn.usage, turn.request_id, took))
+            self._paid.append(TurnUsage(self._turns, turn.usage, turn.request_ids, took))
+
+    async def _pay(self, turn: Turn) -> None:
+        if turn.usage is not None:
+            last = self._paid[-1]
+            await self._broadcast(TurnPaid(last.turn, last.usage, last.request_ids[-1], last.duration))
 
 
 class _RoleAgent(WorkerAgent):

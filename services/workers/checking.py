@@ -20,6 +20,7 @@ from services.workers.verification import Judgement, TestReport, judge, narrowed
 from services.workers.work import AttemptRequest, Baseline, VerificationRun
 
 RED_TESTS_TOLD = 50
+RED_TESTS_CHARACTERS = 4000
 SUMMARY_LIMIT = 4000  # characters
 
 
@@ -106,8 +107,7 @@ class Checker:
             judgement = replace(judgement, outcome=Outcome.VERIFICATION_FAILED, summary=summary)
         self._tell.add(f"$ {report.command}\n{report.output}\n{told(report)}\n{judgement.summary}")
         self._evidence.verifications.append(verification_run(report, judgement, commit))
-        data = await write_report(report, commit)
-        self._evidence.keep_whole("test-report", "application/json", data)
+        self._evidence.keep_report(await write_report(report, commit))
         await self._tell(
             TestsRan(
                 passed=len(report.passed),
@@ -159,6 +159,18 @@ def told(report: TestReport) -> str:
     return f"exit code {report.exit_code}; {tests}"
 
 
+def _told_red(tests: Sequence[str]) -> tuple[str, ...]:
+    """The first of the tests that make it red; all are in the report."""
+    told: list[str] = []
+    left = RED_TESTS_CHARACTERS
+    for test in tests[:RED_TESTS_TOLD]:
+        left -= len(test)
+        if left < 0:
+            break
+        told.append(test)
+    return tuple(told)
+
+
 def verification_run(report: TestReport, judgement: Judgement, commit: str) -> VerificationRun:
     """The record of a run."""
     was_killed = report.timed_out or bool(report.exceeded)
@@ -172,9 +184,10 @@ def verification_run(report: TestReport, judgement: Judgement, commit: str) -> V
         failed=len(report.failed),
         errors=len(report.errors),
         skipped=len(report.skipped),
-        red_tests=judgement.red[:RED_TESTS_TOLD],
+        red_tests=_told_red(judgement.red),
         report_digest=report.digest,
         duration=timedelta(seconds=report.duration),
         sandbox_mode=report.mode,
         timed_out=report.timed_out,
+        collected=len(report.tests),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.workers.outcome import Outcome
-from services.workers.work import ModelUsage
+from services.workers.work import ModelUsage, TurnUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,8 @@ class AgentRecord:
     """What an agent did so far, whether it got to its end or was stopped.
 
     `transcript` is JSON lines, at most 16 MiB, whole but for lines dropped after that where
-    `transcript_truncated`. `waited` is the time it waited for the provider.
+    `transcript_truncated`. `waited` is the time it waited for the provider; `paid` has the turns that may be
+    billed.
     """
 
     turns: int
@@ -108,3 +109,4 @@ class AgentRecord:
     waited: timedelta
     transcript: bytes
     transcript_truncated: bool
+    paid: tuple[TurnUsage, ...] = ()

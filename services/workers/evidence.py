@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.workers.broadcast import Activity, Broadcast, Correction, CorrectionStatus, Notice
@@ -10,10 +10,13 @@ from services.workers.clock import Clock
 from services.workers.desk import AgentRecord
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.repository import Repository
+from services.workers.translation import write_changes
 from services.workers.work import Artifact, FileChange, TaskResult, VerificationRun
 
 ARTIFACT_LIMIT = 16 << 20
+EARLIER_REPORTS_LIMIT = 16 << 20
 LOG_LIMIT = 4 << 20
+TEST_REPORT = "test-report"
 
 
 @dataclass(slots=True)
@@ -41,6 +44,21 @@ class Evidence:
         digest = hashlib.sha256(data).hexdigest()
         self.artifacts[name] = Artifact(name, media_type, len(data), digest, truncated, data)
 
+    def keep_report(self, data: bytes) -> None:
+        """Keep the test report of the last verification; those before it, numbered, as far as there is room.
+
+        Raises AttemptFailed (LIMIT_EXCEEDED).
+        """
+        if (before := self.artifacts.pop(TEST_REPORT, None)) is not None:
+            self.keep(f"{TEST_REPORT}-{len(self.verifications) - 1}", before.media_type, before.data)
+        left = EARLIER_REPORTS_LIMIT
+        for number in range(len(self.verifications) - 1, 0, -1):
+            if (report := self.artifacts.get(f"{TEST_REPORT}-{number}")) is not None:
+                left -= report.size
+                if left < 0:
+                    del self.artifacts[report.name]
+        self.keep_whole(TEST_REPORT, "application/json", data)
+
     def keep_whole(self, name: str, media_type: str, data: bytes) -> None:
         """Keep bytes that are no use when clipped. Raises AttemptFailed (LIMIT_EXCEEDED)."""
         if len(data) > ARTIFACT_LIMIT:
@@ -53,7 +71,9 @@ class Evidence:
         if self.commit and self.commit != self.base_commit:
             patch, clipped = await repository.diff(self.base_commit, self.commit, ARTIFACT_LIMIT)
             self.keep("diff", "text/x-diff", patch, truncated=clipped)
-            self.files = await repository.changes(self.base_commit, self.commit)
+            self.files = await repository.digested(self.base_commit, self.commit)
+            files = await write_changes(self.files, self.base_commit, self.commit)
+            self.keep_whole("files", "application/json", files)
 
     def result(self, outcome: Outcome, message: str, now: datetime) -> TaskResult:
         """The attempt's one result."""
@@ -74,12 +94,24 @@ class Evidence:
             branch=self.branch if self.commit else "",
             commit_subject=self.commit_subject if self.commit else "",
             files=self.files,
-            verifications=tuple(self.verifications),
+            verifications=self._verifications(),
             corrections=self.record.corrections if self.record else 0,
             usage=self.record.usage if self.record else (),
+            turns=self.record.paid if self.record else (),
             artifacts=_ordered(self.artifacts),
             sandbox_mode=self.sandbox_mode,
             model_endpoint=self.model_endpoint,
+        )
+
+    def _verifications(self) -> tuple[VerificationRun, ...]:
+        """The runs, each with the artifact that holds its report."""
+        last = len(self.verifications)
+        named = (
+            (run, TEST_REPORT if number == last else f"{TEST_REPORT}-{number}")
+            for number, run in enumerate(self.verifications, 1)
+        )
+        return tuple(
+            replace(run, report_artifact=name if name in self.artifacts else "") for run, name in named
         )
 
 

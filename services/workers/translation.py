@@ -2,10 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import timedelta
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from codeframe.v1 import events_pb2, evidence_pb2, plan_pb2, state_pb2, worker_pb2
 from services.workers.broadcast import Activity, Correction, Notice, TaskInProgress, TestsRan, TurnPaid
@@ -26,12 +29,19 @@ from services.workers.work import (
     ScopeOverride,
     TaskResult,
     TaskWork,
+    TurnUsage,
     VerificationRun,
     VerifyWork,
 )
 
+M = TypeVar("M", bound=Message)
+
 _ORPHAN_GRACE = Limits().orphan_grace
-_REPORT_PIECE = 2000  # tests
+_PIECE = 2000  # tests or files
+_FILES_BYTES = 256 << 10  # of those told in a result
+_TURNS_BYTES = 128 << 10
+_RUNS = 10  # verifications told in a result
+_NAME_LIMIT = 200  # characters of what a provider names
 
 
 def read_request(request: worker_pb2.ExecuteTaskRequest) -> AttemptRequest:
@@ -113,10 +123,12 @@ def write_result(result: TaskResult) -> evidence_pb2.TaskResult:
         commit=result.commit,
         branch=result.branch,
         commit_subject=result.commit_subject,
-        files=[_write_change(change) for change in result.files],
-        verifications=[_write_verification(one) for one in result.verifications],
+        files=_fitting(map(_write_change, result.files), _FILES_BYTES),
+        file_count=len(result.files),
+        verifications=[_write_verification(one) for one in result.verifications[-_RUNS:]],
         corrections=result.corrections,
         usage=[_write_usage(usage) for usage in result.usage],
+        turns=_fitting(map(_write_turn, result.turns), _TURNS_BYTES),
         artifacts=[_write_artifact(artifact) for artifact in (result.artifacts or {}).values()],
         sandbox_mode=result.sandbox_mode,
         model_endpoint=result.model_endpoint,
@@ -128,7 +140,30 @@ def write_result(result: TaskResult) -> evidence_pb2.TaskResult:
 
 def _write_change(change: FileChange) -> evidence_pb2.FileChange:
     operation = evidence_pb2.FileOperation.Value(f"FILE_OPERATION_{change.operation.upper()}")
-    return evidence_pb2.FileChange(path=change.path, operation=operation)
+    return evidence_pb2.FileChange(
+        path=change.path,
+        operation=operation,
+        mode_before=change.mode_before,
+        mode_after=change.mode_after,
+        sha256_before=change.sha256_before,
+        sha256_after=change.sha256_after,
+    )
+
+
+def _change_fields(change: FileChange) -> dict[str, str]:
+    operation = {"operation": f"FILE_OPERATION_{change.operation.upper()}"}
+    return {name: text for name, text in (asdict(change) | operation).items() if text}
+
+
+def _fitting(messages: Iterable[M], limit: int) -> list[M]:
+    """The first messages that together take at most so many bytes."""
+    fitting: list[M] = []
+    for message in messages:
+        limit -= message.ByteSize() + 4
+        if limit < 0:
+            break
+        fitting.append(message)
+    return fitting
 
 
 def _write_verification(one: VerificationRun) -> evidence_pb2.Verification:
@@ -147,14 +182,16 @@ def _write_verification(one: VerificationRun) -> evidence_pb2.Verification:
         duration=_write_duration(one.duration),
         sandbox_mode=one.sandbox_mode,
         timed_out=one.timed_out,
+        collected=one.collected,
+        report_artifact=one.report_artifact,
     )
 
 
 async def write_report(report: TestReport, commit: str) -> bytes:
     """A TestReport message as ProtoJSON. It may be long: others in the loop get their turn meanwhile."""
     pieces: list[str] = []
-    for start in range(0, len(report.tests), _REPORT_PIECE):
-        tests = report.tests[start : start + _REPORT_PIECE]
+    for start in range(0, len(report.tests), _PIECE):
+        tests = report.tests[start : start + _PIECE]
         pieces.append(",".join(json.dumps(_write_case(test)) for test in tests))
         await asyncio.sleep(0)
     head = json.dumps({"command": report.command, "commit": commit})
@@ -166,15 +203,36 @@ def _write_case(test: TestCase) -> dict[str, str]:
     return case | {"message": test.message} if test.message else case
 
 
+async def write_changes(changes: Sequence[FileChange], base: str, commit: str) -> bytes:
+    """A FileChanges message as ProtoJSON. It may be long: others in the loop get their turn meanwhile."""
+    pieces: list[str] = []
+    for start in range(0, len(changes), _PIECE):
+        told = map(_change_fields, changes[start : start + _PIECE])
+        pieces.append(",".join(map(json.dumps, told)))
+        await asyncio.sleep(0)
+    head = json.dumps({"base_commit": base, "commit": commit})
+    return f'{head[:-1]}, "files": [{",".join(pieces)}]}}'.encode()
+
+
+def _write_turn(turn: TurnUsage) -> evidence_pb2.TurnUsage:
+    return evidence_pb2.TurnUsage(
+        turn=turn.turn,
+        usage=_write_usage(turn.usage),
+        provider_request_ids=[name[:_NAME_LIMIT] for name in turn.request_ids],
+        duration=_write_duration(turn.duration),
+    )
+
+
 def _write_usage(usage: ModelUsage) -> evidence_pb2.ModelUsage:
     return evidence_pb2.ModelUsage(
-        model=usage.model,
+        model=usage.model[:_NAME_LIMIT],
         turns=usage.turns,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cache_write_tokens=usage.cache_write_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         incomplete=usage.incomplete,
+        scripted=usage.scripted,
     )
 
 

@@ -8,6 +8,8 @@ from services.workers.desk import Desk
 from services.workers.tools.clip import line
 from services.workers.work import ModelUsage
 
+REQUEST_IDS = 5  # the last, of a turn that was asked again and again
+
 
 class Turn:
     """What one turn takes, as the model tells it; and its waiting for the provider."""
@@ -17,14 +19,14 @@ class Turn:
         self._broadcast = broadcast
         self._clock = clock
         self.usage: ModelUsage | None = None
-        self.request_id = ""
+        self.request_ids: tuple[str, ...] = ()
         self.waited = 0.0
 
     def paid(self, usage: ModelUsage, request_id: str) -> None:
         """Add a try; all are one turn, of the model that was named last."""
         before = ModelUsage(usage.model) if self.usage is None else replace(self.usage, model=usage.model)
         self.usage = replace(before + usage, turns=1)
-        self.request_id = request_id
+        self.request_ids = (*self.request_ids, request_id)[-REQUEST_IDS:]
 
     async def wait(self, seconds: float, reason: str) -> None:
         """Wait with the attempt's clock stopped, and say so where it takes a second or more."""

@@ -103,7 +103,7 @@ class AttemptRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """What model calls took, in tokens, for one model."""
+    """What model calls took, in tokens, for one model. `scripted`: a stand-in replied to some of them."""
 
     model: str
     turns: int = 0
@@ -112,6 +112,7 @@ class ModelUsage:
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
     incomplete: bool = False
+    scripted: bool = False
 
     def __add__(self, other: "ModelUsage") -> "ModelUsage":
         """The sum of two usages of the same model."""
@@ -125,7 +126,18 @@ class ModelUsage:
             self.cache_write_tokens + other.cache_write_tokens,
             self.cache_read_tokens + other.cache_read_tokens,
             self.incomplete or other.incomplete,
+            self.scripted or other.scripted,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TurnUsage:
+    """What one turn took. `request_ids` are the provider's, of the tries that may be billed."""
+
+    turn: int
+    usage: ModelUsage
+    request_ids: tuple[str, ...]
+    duration: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +158,24 @@ class VerificationRun:
     duration: timedelta
     sandbox_mode: str
     timed_out: bool
+    collected: int = 0
+    report_artifact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A file that differs between base and commit; `operation` is created, modified or deleted."""
+    """A file that differs between base and commit; `operation` is created, modified or deleted.
+
+    Modes are git's octal digits, digests sha256 in hex; empty where the file is not there, and the digest of
+    a submodule.
+    """
 
     path: str
     operation: str
+    mode_before: str = ""
+    mode_after: str = ""
+    sha256_before: str = ""
+    sha256_after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +208,7 @@ class TaskResult:
     verifications: tuple[VerificationRun, ...] = ()
     corrections: int = 0
     usage: tuple[ModelUsage, ...] = ()
+    turns: tuple[TurnUsage, ...] = ()
     artifacts: Mapping[str, Artifact] | None = None
     sandbox_mode: str = ""
     model_endpoint: str = ""

@@ -106,15 +106,27 @@ async def test_a_task_is_done_verified_and_proven(worker: Worker, project: Path)
         "Codeframe-Attempt: run.sum.1",
     ]
     assert files_at(project, result.commit) == {".gitignore", *FILES, "shop/mean.py", "tests/test_mean.py"}
-    assert [(file.path, file.operation) for file in result.files] == [
-        ("shop/mean.py", evidence_pb2.FILE_OPERATION_CREATED),
-        ("tests/test_mean.py", evidence_pb2.FILE_OPERATION_CREATED),
+    assert list(result.files) == [
+        evidence_pb2.FileChange(
+            path=path,
+            operation=evidence_pb2.FILE_OPERATION_CREATED,
+            mode_after="100644",
+            sha256_after=hashlib.sha256(text.encode()).hexdigest(),
+        )
+        for path, text in (("shop/mean.py", RIGHT), ("tests/test_mean.py", TEST))
     ]
+    assert result.file_count == 2
     (verification,) = result.verifications
     assert (verification.green, verification.passed, verification.commit) == (True, 2, result.commit)
     assert verification.sandbox_mode == result.sandbox_mode != ""
     assert [(usage.model, usage.turns, usage.input_tokens) for usage in result.usage] == [
         ("claude-scripted", 2, 200)
+    ]
+    assert [
+        (turn.turn, turn.usage.input_tokens, list(turn.provider_request_ids)) for turn in result.turns
+    ] == [
+        (1, 100, ["request-1"]),
+        (2, 100, ["request-2"]),
     ]
     assert result.corrections == 0
 
@@ -122,7 +134,7 @@ async def test_a_task_is_done_verified_and_proven(worker: Worker, project: Path)
 async def test_evidence_is_kept_as_artifacts(worker: Worker, project: Path) -> None:
     result = await do(worker, project, [write("shop/mean.py", RIGHT), write("tests/test_mean.py", TEST)])
     kept = {artifact.name: artifact for artifact in result.artifacts}
-    assert sorted(kept) == ["diff", "log", "test-report", "transcript"]
+    assert sorted(kept) == ["diff", "files", "log", "test-report", "transcript"]
     texts = {name: await worker.artifact("run.sum.1", name) for name in kept}
     for name, artifact in kept.items():
         assert artifact.sha256 == hashlib.sha256(texts[name].encode()).hexdigest()
@@ -134,6 +146,9 @@ async def test_evidence_is_kept_as_artifacts(worker: Worker, project: Path) -> N
         (KNOWN, evidence_pb2.TEST_STATE_PASSED),
     ]
     assert report.commit == result.commit
+    files = json_format.Parse(texts["files"], evidence_pb2.FileChanges())
+    assert list(files.files) == list(result.files)
+    assert (files.base_commit, files.commit) == (result.base_commit, result.commit)
     assert "2 passed" in texts["log"]
     kinds = [json.loads(line)["kind"] for line in texts["transcript"].splitlines()]
     assert kinds == ["start", "user", "reply", "user", "reply", "verdict"]
@@ -171,6 +186,15 @@ async def test_what_the_tests_find_is_corrected(worker: Worker, project: Path) -
     assert (result.verifications[1].commit, result.corrections) == (result.commit, 1)
     assert git(project, "rev-parse", f"{result.commit}~2") == head(project)
     assert "assert 4 == 2" in told[0]
+    assert [(one.report_artifact, one.collected) for one in result.verifications] == [
+        ("test-report-1", 2),
+        ("test-report", 2),
+    ]
+    first_report = json_format.Parse(
+        await worker.artifact("run.sum.1", "test-report-1"), evidence_pb2.TestReport()
+    )
+    failed = [test.id for test in first_report.tests if test.state == evidence_pb2.TEST_STATE_FAILED]
+    assert failed == ["tests/test_mean.py::test_mean"]
     notices = await worker.notices("run.sum.1")
     statuses = [n.correction_attempt.status for n in notices if n.HasField("correction_attempt")]
     assert statuses == [events_pb2.CORRECTION_STATUS_STARTED, events_pb2.CORRECTION_STATUS_SUCCEEDED]

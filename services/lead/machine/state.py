@@ -275,6 +275,7 @@ class Usage:
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
     incomplete: bool = False
+    scripted: bool = False
 
     def __add__(self, other: "Usage") -> "Usage":
         """The sum of two usages of one model."""
@@ -286,6 +287,7 @@ class Usage:
             self.cache_write_tokens + other.cache_write_tokens,
             self.cache_read_tokens + other.cache_read_tokens,
             self.incomplete or other.incomplete,
+            self.scripted or other.scripted,
         )
 
 

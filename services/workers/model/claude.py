@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,6 +23,9 @@ from services.workers.outcome import AttemptFailed, Outcome
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 MAX_TOKENS = 32_000
 PATIENCE = Patience()
+REQUEST_ID = "request-id"
+SCRIPTED = "x-scripted-model"
+"""A header of the replies of a scripted stand-in, as `demo.claude` sends it; a model sends none."""
 
 
 class ClaudeModel:
@@ -123,7 +126,7 @@ class ClaudeModel:
     async def _try(self, conversation: Conversation, tried: "_Try", gate: Gate) -> Reply:
         async with await self._open(conversation) as events:
             gate.served(self._clock.monotonic())
-            stream = tried.begin(events.response.headers.get("request-id", ""))
+            stream = tried.begin(events.response.headers)
             async for event in events:
                 stream.take(event)
                 if stream.ended:
@@ -169,9 +172,9 @@ class _Try:
         self.request_id = ""
         self.stream: ReplyStream | None = None
 
-    def begin(self, request_id: str) -> ReplyStream:
-        self.request_id = request_id
-        self.stream = ReplyStream(self._model, request_id)
+    def begin(self, headers: Mapping[str, str]) -> ReplyStream:
+        self.request_id = headers.get(REQUEST_ID, "")
+        self.stream = ReplyStream(self._model, self.request_id, scripted=SCRIPTED in headers)
         return self.stream
 
 

@@ -37,8 +37,10 @@ class _Block:
 class ReplyStream:
     """Takes a stream's events in their order."""
 
-    def __init__(self, requested_model: str, request_id: str) -> None:
+    def __init__(self, requested_model: str, request_id: str, *, scripted: bool = False) -> None:
+        """Begin. `scripted`: who replies says that it is a stand-in for a model."""
         self._request_id = request_id
+        self._scripted = scripted
         self._blocks: dict[int, _Block] = {}
         self._characters = 0
         self._model = requested_model
@@ -109,6 +111,7 @@ class ReplyStream:
             cache_write_tokens=self._usage.get("cache_creation_input_tokens", 0),
             cache_read_tokens=self._usage.get("cache_read_input_tokens", 0),
             incomplete=not self.ended,
+            scripted=self._scripted,
         )
 
     def reply(self) -> Reply:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -23,6 +24,7 @@ from services.workers.model.conversation import (
 from services.workers.model.retry import Patience
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.work import ModelUsage
+from tests.unit.demo import serving as scripted_claude
 from tests.unit.workers.scripted_provider import (
     Answer,
     Event,
@@ -125,6 +127,21 @@ async def test_a_reply_is_put_together_with_its_usage_and_request_id() -> None:
     )
     assert asked.observer.usages == [WHOLE]
     assert asked.observer.request_ids == ["req_ok"]
+
+
+async def test_a_scripted_stand_in_says_so_and_anything_else_is_live(tmp_path: Path) -> None:
+    script = 'marker: hello\nsteps:\n  - say: "Hello."\n'
+    async with scripted_claude.serving(tmp_path, {"hello.yaml": script}) as claude:
+        clock = HandClock()
+        model = ClaudeModel(scripted_claude.KEY, claude.url, clock=clock, chance=lambda: 0.5)
+        observer = Observer(clock)
+        told = (UserMessage(text="Say hello. [script: hello]"),)
+        await model.turn(replace(ASKED, model=scripted_claude.MODEL, messages=told), observer)
+        await model.close()
+    assert [usage.scripted for usage in observer.usages] == [True]
+    async with asking(says("live")) as asked:
+        await asked.turn()
+    assert [usage.scripted for usage in asked.observer.usages] == [False]
 
 
 async def test_tool_calls_come_with_their_inputs() -> None:

@@ -112,9 +112,9 @@ async def test_changes_become_a_commit_and_a_branch_of_the_users_repository(
         project, "log", "-1", "--format=%an <%ae> %cn %s %(trailers:key=Codeframe-Task,valueonly)", BRANCH
     ) == ("codeframe <codeframe@localhost> codeframe feat(task): title task")
     assert await repository.changes(base, commit) == (
-        FileChange("a.py", "deleted"),
-        FileChange("src/b.py", "modified"),
-        FileChange("src/new ü.py", "created"),
+        FileChange("a.py", "deleted", "100644", ""),
+        FileChange("src/b.py", "modified", "100644", "100644"),
+        FileChange("src/new ü.py", "created", "", "100644"),
     )
     assert await repository.files(commit) == {".gitignore", "src/b.py", "src/new ü.py"}
     assert await repository.subject(commit) == "feat(task): title"
@@ -195,8 +195,8 @@ async def test_a_tracked_folder_may_become_a_symlink(data: DataFolder, project: 
     (worktree.root / "src").symlink_to("/etc")
     commit = await repository.record(await worktree.tree(), head(project), "feat(task): title")
     assert await repository.changes(head(project), commit) == (
-        FileChange("src", "created"),
-        FileChange("src/b.py", "deleted"),
+        FileChange("src", "created", "", "120000"),
+        FileChange("src/b.py", "deleted", "100644", ""),
     )
 
 
@@ -310,6 +310,30 @@ async def test_a_shallow_repository_serves(data: DataFolder, project: Path, tmp_
     commit = await repository.record(await worktree.tree(), head(shallow), "feat(task): title")
     await repository.push(commit, BRANCH, "")
     assert git(shallow, "rev-parse", BRANCH) == commit
+
+
+async def test_a_change_has_modes_and_digests_of_its_bytes_before_and_after(
+    data: DataFolder, project: Path
+) -> None:
+    long = "x" * 3_000_000 + "\n"
+    before = commit_files(project, {"kept": "kept\n", "mode": "mode\n", "gone": "", "text": "one\n"})
+    (project / "mode").chmod(0o755)
+    (project / "gone").unlink()
+    (project / "link").symlink_to("kept")
+    after = commit_files(project, {"text": long, "new": "no line break"})
+    repository, _ = await check_out(data, project, after)
+    changes = {change.path: change for change in await repository.digested(before, after)}
+    digest = {
+        text: hashlib.sha256(text.encode()).hexdigest() for text in ("", "mode\n", "one\n", long, "kept")
+    }
+    new = hashlib.sha256(b"no line break").hexdigest()
+    assert changes == {
+        "gone": FileChange("gone", "deleted", "100644", "", digest[""], ""),
+        "link": FileChange("link", "created", "", "120000", "", digest["kept"]),
+        "mode": FileChange("mode", "modified", "100644", "100755", digest["mode\n"], digest["mode\n"]),
+        "new": FileChange("new", "created", "", "100644", "", new),
+        "text": FileChange("text", "modified", "100644", "100644", digest["one\n"], digest[long]),
+    }
 
 
 async def test_more_changes_than_a_result_names_are_refused(data: DataFolder, project: Path) -> None:
