@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from services.workers.sandbox import Mode
+from tests.sandboxes import allows
+
 CHECKOUT = Path(__file__).parents[2]
 # What is killed, and the line that says when.
 KILLS = {
@@ -22,10 +25,10 @@ KILLS = {
 
 
 @contextmanager
-def playing(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def playing(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
     """The demo as a process, stopped at the end of the block."""
     demo = subprocess.Popen(
-        [sys.executable, "-m", "demo", "--keep", str(folder)],
+        [sys.executable, "-m", "demo", "--keep", str(folder), *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -52,6 +55,12 @@ def assert_gone(pids: dict[str, int]) -> None:
     for pid in pids.values():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def branches_of_the_demo(folder: Path) -> list[str]:
+    """What is there of ours in the demo's repository, without the run's id."""
+    command = ["git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/heads/codeframe/"]
+    return subprocess.check_output(command, cwd=folder / "repository", text=True).split()
 
 
 def files_of_the_demo() -> str:
@@ -82,6 +91,20 @@ def test_the_demo_completes_whatever_server_is_killed(tmp_path: Path) -> None:
     assert said[-1].startswith("COMPLETED")
     assert files_of_the_demo() == before
     assert_gone(pids)
+    left_there = branches_of_the_demo(tmp_path / "demo")
+    assert "head" in left_there
+    assert not [name for name in left_there if name.startswith("next/")]
+
+
+@pytest.mark.skipif(not allows(Mode.SANDLOCK), reason="the kernel does not allow sandlock")
+@pytest.mark.timeout(300)
+def test_the_demo_completes_in_the_second_sandbox(tmp_path: Path) -> None:
+    """Where bubblewrap does not work, as in most containers, this is what people see."""
+    with playing(tmp_path / "demo", "--sandbox", "sandlock", "--pace", "0") as demo:
+        output, _ = demo.communicate()
+    assert demo.returncode == 0, output
+    assert len(re.findall(r"completed .* green: .*; sandbox sandlock", output)) == 7
+    assert branches_of_the_demo(tmp_path / "demo") == ["head"], "every attempt was merged"
 
 
 @pytest.mark.timeout(120)
