@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 MAX_TASKS = 10_000
 DEFAULT_PRIORITY = 2
 
+PLANNER = "planner"
+"""The role that makes plans of goals. No task has it."""
+
 
 class Protected(enum.Enum):
     """Kinds of files that a role's write scope protects unless the task declares otherwise."""
@@ -75,6 +78,9 @@ def _bad_references(tasks: Sequence[PlannedTask]) -> Iterator[PlanFault]:
     for index, task in enumerate(tasks):
         if not task.title.strip():
             yield PlanFault(f"plan.tasks[{index}].title", f"task {task.id!r} has no title")
+        if task.role == PLANNER:
+            what = f"the role {PLANNER} makes plans; give the task another"
+            yield PlanFault(f"plan.tasks[{index}].role", what)
         if task.id in first:
             yield PlanFault(
                 f"plan.tasks[{index}].id",

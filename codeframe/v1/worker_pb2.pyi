@@ -138,12 +138,15 @@ class PlanWork(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     PREVIOUS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     goal: _builtins.str
     """What is to be reached, in the user's words."""
     base_commit: _builtins.str
     """The commit that is read."""
     number: _builtins.int
     """The attempt's number, from 1."""
+    model: _builtins.str
+    """The model. Empty: the worker's own."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The roles that tasks of the plan may have."""
@@ -160,10 +163,11 @@ class PlanWork(_message.Message):
         roles: _abc.Iterable[_builtins.str] | None = ...,
         number: _builtins.int = ...,
         previous: Global___PreviousAttempt | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["previous", b"previous"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "goal", b"goal", "number", b"number", "previous", b"previous", "roles", b"roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "goal", b"goal", "model", b"model", "number", b"number", "previous", b"previous", "roles", b"roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
 
 from codeframe.v1 import worker_pb2
 from services.lead import records
+from services.lead.adoption import PLAN, PlanRefused, adopted
 from services.lead.artifacts import ArtifactStore
 from services.lead.attempt_call import AttemptCall, Patience
 from services.lead.fleet import Fleet
@@ -27,11 +28,12 @@ from services.lead.machine.happenings import (
     HeadPushed,
     Notices,
     NotStarted,
+    Planned,
     RolesServed,
     Stacked,
 )
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Attempt, Integrating, Run, TaskState
+from services.lead.machine.state import Attempt, AttemptKind, Integrating, Run, TaskState
 from services.lead.machine.wanted import (
     CancelAttempt,
     Command,
@@ -279,7 +281,8 @@ class LeadAgent:
             if not binding:
                 continue
             try:
-                request = await self._stage.requests.build(self.run, wanted, binding)
+                roles = self._stage.fleet.known_roles
+                request = await self._stage.requests.build(self.run, wanted, binding, roles)
             except BaseException:
                 for attempt_id, address in [
                     (wanted.attempt_id, binding.address),
@@ -370,8 +373,22 @@ class LeadAgent:
                 fleet.release(attempt.id, address, refused=True)
                 return Found(told)
             log.info("an attempt has ended", outcome=told.outcome.value, message=told.message[:200])
+            if attempt.kind is AttemptKind.PLAN and told.outcome is Outcome.SUCCEEDED:
+                happening = await self._planned(told)
+            else:
+                happening = told
             fleet.release(attempt.id, address)
-            return Found(told, lambda: fleet.let_go(attempt.id, address))
+            return Found(happening, lambda: fleet.let_go(attempt.id, address))
+
+    async def _planned(self, told: Ended) -> Planned | Ended:
+        """What a plan makes of the run; or the attempt's end, where the plan cannot be run."""
+        data = await self._stage.artifacts.read_whole(told.attempt_id, PLAN)
+        tree = await self._integrator.tree(self.run.facts.base)
+        try:
+            return adopted(told, data, tree, self._stage.fleet.roles)
+        except PlanRefused as refused:
+            log.warning("a plan is refused", why=str(refused))
+            return replace(told, outcome=Outcome.VERIFICATION_FAILED, message=str(refused))
 
     async def _stack(self, command: StackCandidate) -> Stacked:
         run_id = self.run.facts.run_id

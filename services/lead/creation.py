@@ -4,20 +4,22 @@ Pure; `services.lead.repository` reads the tree. Raises the errors that CreateRu
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from codeframe.errors import Violation
 from codeframe.finders import find_verification
-from codeframe.plan import DEFAULT_PRIORITY, Plan, PlannedTask, Protected, faults
+from codeframe.plan import DEFAULT_PRIORITY, PLANNER, Plan, PlannedTask, Protected, faults
 from codeframe.project import PROJECT_FILE, ProjectFile, ProjectFileError, read_project
 from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.assignment import assign_role
 from services.lead.machine.events import RunCreated
 from services.lead.machine.state import Check, RoleScope, RunFacts, RunLimits
 from services.runtime.errors import InvalidArgument
+
+_TITLE_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +30,26 @@ class Tree:
     read: Callable[[str], str | None]
 
 
-def check_request(request: lead_pb2.CreateRunRequest) -> Plan:
-    """The plan of a request.
+def check_request(request: lead_pb2.CreateRunRequest) -> Plan | None:
+    """The plan of a request; None where it has a goal instead.
 
     Raises InvalidArgument: INVALID_PLAN, naming each fault by its field; INVALID_REPOSITORY for a
-    relative path, which workers would look for elsewhere.
+    relative path, which workers would look for elsewhere; INVALID_REQUEST for a goal of blanks.
     """
     if ":" not in request.repository and not request.repository.startswith("/"):
         text = f"{request.repository} is a relative path; give an absolute one, or a URL"
         raise InvalidArgument("INVALID_REPOSITORY", text, violations=[Violation("repository", text)])
-    if request.HasField("goal"):
-        text = "goals are not served yet; give a plan"
-        raise InvalidArgument("INVALID_REQUEST", text, violations=[Violation("goal", text)])
-    plan = _plan(request.plan)
+    if request.HasField("plan"):
+        return judged(request.plan)
+    if not request.goal.strip():
+        text = "is blank; say what is to be reached"
+        raise InvalidArgument("INVALID_REQUEST", f"goal: {text}", violations=[Violation("goal", text)])
+    return None
+
+
+def judged(told: plan_pb2.Plan) -> Plan:
+    """A plan, with a role for each task. Raises InvalidArgument: INVALID_PLAN, naming each fault."""
+    plan = _plan(told)
     found = faults(plan)
     if found:
         violations = [Violation(fault.path, fault.message) for fault in found[:100]]
@@ -74,7 +83,7 @@ def _protected(kind: plan_pb2.ProtectedKind.ValueType) -> Protected:
 
 def create_run(
     request: lead_pb2.CreateRunRequest,
-    plan: Plan,
+    plan: Plan | None,
     tree: Tree,
     *,
     run_id: str,
@@ -82,19 +91,19 @@ def create_run(
     branch: str,
     now: datetime,
 ) -> RunCreated:
-    """The record that a run begins with.
+    """The record that a run begins with; without a plan, a plan is made of the request's goal first.
 
     Raises InvalidArgument: INVALID_REQUEST for a codeframe.toml that cannot be used,
     NO_VERIFICATION where neither plan nor base says how a task is verified.
     """
     project = _project_file(tree)
-    checks, check_of = _checks(plan, project, tree)
+    made = _decided(plan, project, tree) if plan else Decided((), (), {})
     return RunCreated(
         facts=RunFacts(
             run_id=run_id,
             project=project_name(request),
             request_id=request.request_id,
-            title=plan.title,
+            title=plan.title if plan else _first_line(request.goal),
             repository=request.repository,
             base=base,
             branch=branch,
@@ -107,11 +116,37 @@ def create_run(
                 for name, role in project.roles.items()
                 if role.allow or role.deny
             },
+            goal=request.goal,
+            planner_model=project.of(PLANNER).model,
         ),
-        tasks=tuple(replace(task, model=task.model or project.of(task.role).model) for task in plan.tasks),
-        checks=checks,
-        check_of=check_of,
+        tasks=made.tasks,
+        checks=made.checks,
+        check_of=made.check_of,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A plan's tasks on a base, each with its role and model; their checks, and which of them each has."""
+
+    tasks: tuple[PlannedTask, ...]
+    checks: tuple[Check, ...]
+    check_of: Mapping[str, int]
+
+
+def decide_plan(plan: Plan, tree: Tree) -> Decided:
+    """What the base says of how a plan's tasks are done. Raises InvalidArgument as `create_run` does."""
+    return _decided(plan, _project_file(tree), tree)
+
+
+def _decided(plan: Plan, project: ProjectFile, tree: Tree) -> Decided:
+    tasks = tuple(replace(task, model=task.model or project.of(task.role).model) for task in plan.tasks)
+    return Decided(tasks, *_checks(plan, project, tree))
+
+
+def _first_line(goal: str) -> str:
+    line = goal.strip().splitlines()[0].rstrip()
+    return line if len(line) <= _TITLE_LIMIT else f"{line[: _TITLE_LIMIT - 1]}…"
 
 
 def project_name(request: lead_pb2.CreateRunRequest) -> str:

@@ -74,6 +74,12 @@ class Fleet:
         """Roles that a worker which answers serves."""
         return frozenset(role for peer in self._listed.values() for role in peer.roles)
 
+    @property
+    def known_roles(self) -> frozenset[str]:
+        """Roles of every worker that has answered, though it may be away now."""
+        told = (peer.described for peer in self._listed.values() if peer.described)
+        return frozenset(role for described in told for role in described.roles)
+
     def reserve(self, attempt_id: str, role: str) -> Binding | None:
         """Hold a slot of the worker with the most free ones, for an attempt; None where there is none."""
         now = asyncio.get_running_loop().time()

@@ -26,6 +26,9 @@ from services.lead.machine.state import (
 
 E = TypeVar("E", bound=Enum)
 
+PROPOSED_LIMIT = 32 << 10
+"""Bytes of a plan's tasks in the event that tells of it."""
+
 
 def timestamp(instant: datetime) -> Timestamp:
     """An aware instant as a Timestamp."""
@@ -68,6 +71,7 @@ def event_to_proto(event: e.PublicEvent, run_id: str, project: str, time: dateti
             changed = message.run_status_changed
             changed.status = _value(state_pb2.RunState, "RUN_STATE", event.state)
             changed.branch, changed.head_commit = event.branch, event.head
+            changed.unserved_roles.extend(event.unserved)
             if event.failure:
                 changed.failure.CopyFrom(_failure(event.failure))
         case e.TaskStatusChanged():
@@ -97,6 +101,9 @@ def event_to_proto(event: e.PublicEvent, run_id: str, project: str, time: dateti
                     file_count=event.file_count,
                 )
             )
+        case e.PlanProposed():
+            message.attempt_id = event.attempt_id
+            message.plan_proposed.CopyFrom(_plan_proposed(event))
         case e.AttemptStarted():
             message.attempt_id = event.attempt_id
             started = message.attempt_started
@@ -139,17 +146,35 @@ def _attempt_ended(event: e.AttemptEnded) -> events_pb2.AttemptEnded:
         commit=event.commit,
         last_sequence=event.last_sequence,
         corrections=event.corrections,
-        artifacts=[
-            evidence_pb2.Artifact(
-                name=held.name,
-                media_type=held.media_type,
-                size=held.size,
-                sha256=held.sha256,
-                truncated=held.truncated,
-            )
-            for held in event.artifacts
-        ],
+        artifacts=map(_artifact, event.artifacts),
     )
+
+
+def _artifact(held: e.ArtifactHeld) -> evidence_pb2.Artifact:
+    return evidence_pb2.Artifact(
+        name=held.name,
+        media_type=held.media_type,
+        size=held.size,
+        sha256=held.sha256,
+        truncated=held.truncated,
+    )
+
+
+def _plan_proposed(event: e.PlanProposed) -> events_pb2.PlanProposed:
+    """The plan, with as many of its tasks as an event may tell."""
+    message = events_pb2.PlanProposed(
+        title=event.title, task_count=len(event.tasks), plan=_artifact(event.artifact)
+    )
+    size = 0
+    for task in event.tasks:
+        told = events_pb2.ProposedTask(
+            task_id=task.id, title=task.title, role=task.role, depends_on=task.depends_on
+        )
+        size += told.ByteSize()
+        if size > PROPOSED_LIMIT:
+            break
+        message.tasks.append(told)
+    return message
 
 
 def event_from_proto(message: events_pb2.Event) -> e.PublicEvent | None:
@@ -163,7 +188,9 @@ def event_from_proto(message: events_pb2.Event) -> e.PublicEvent | None:
             run = message.run_status_changed
             state = _member(RunPhase, state_pb2.RunState, "RUN_STATE", run.status)
             failure = _failure_from(run.failure) if run.HasField("failure") else None
-            return e.RunStatusChanged(state, failure, run.branch, run.head_commit) if state else None
+            if state is None:
+                return None
+            return e.RunStatusChanged(state, failure, run.branch, run.head_commit, tuple(run.unserved_roles))
         case "task_status_changed":
             return _task_status_from(message.task_status_changed)
         case "attempt_started":
@@ -275,6 +302,7 @@ def run_to_proto(run: Run) -> lead_pb2.Run:
         project=facts.project,
         request_id=facts.request_id,
         title=facts.title,
+        goal=facts.goal,
         repository=facts.repository,
         base_commit=facts.base,
         branch=facts.branch,

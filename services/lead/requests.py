@@ -2,10 +2,12 @@
 
 from google.protobuf import json_format
 
+from codeframe.plan import PLANNER
 from codeframe.v1 import evidence_pb2, plan_pb2, worker_pb2
 from services.lead.artifacts import ArtifactStore
+from services.lead.assignment import WORDS
 from services.lead.integrator import attempt_branch, candidate_branch, head_branch
-from services.lead.machine.state import AttemptKind, Binding, Check, Run
+from services.lead.machine.state import AttemptKind, Binding, Check, PreviousAttempt, Run
 from services.lead.machine.wanted import Placement
 from services.lead.public import outcome_to_proto
 
@@ -19,9 +21,9 @@ class Requests:
         self._artifacts = artifacts
         self._baselines: dict[str, worker_pb2.Baseline] = {}
 
-    async def build(self, run: Run, wanted: Placement, binding: Binding) -> bytes:
-        """The ExecuteTask request of a placement, for the worker it got."""
-        facts, check = run.facts, run.core.checks[wanted.check]
+    async def build(self, run: Run, wanted: Placement, binding: Binding, roles: frozenset[str]) -> bytes:
+        """The ExecuteTask request of a placement, for the worker it got. `roles` are those of the fleet."""
+        facts = run.facts
         request = worker_pb2.ExecuteTaskRequest(
             attempt_id=wanted.attempt_id,
             incarnation=binding.incarnation,
@@ -29,11 +31,14 @@ class Requests:
             role=wanted.role,
             repository=facts.repository,
             run_base_commit=facts.base,
-            checks=await self._checks(check),
             limits=worker_pb2.AttemptLimits(turns=facts.limits.turns, corrections=facts.limits.corrections),
         )
         request.limits.attempt_timeout.FromTimedelta(facts.limits.attempt_timeout)
         request.limits.test_timeout.FromTimedelta(facts.limits.test_timeout)
+        if wanted.kind is AttemptKind.PLAN:
+            request.plan.CopyFrom(_plan(run, wanted, roles))
+            return request.SerializeToString(deterministic=True)
+        request.checks.CopyFrom(await self._checks(run.core.checks[wanted.check]))
         if wanted.kind is AttemptKind.VERIFY:
             candidate = run.core.candidate
             branch = (
@@ -72,6 +77,23 @@ class Requests:
         return self._baselines[attempt_id]
 
 
+def _plan(run: Run, wanted: Placement, roles: frozenset[str]) -> worker_pb2.PlanWork:
+    work = worker_pb2.PlanWork(
+        goal=run.facts.goal,
+        base_commit=wanted.base,
+        roles=sorted(roles - {PLANNER}) or sorted(WORDS),
+        number=wanted.number,
+        model=run.facts.planner_model,
+    )
+    if wanted.previous:
+        work.previous.CopyFrom(_previous(wanted.previous))
+    return work
+
+
+def _previous(previous: PreviousAttempt) -> worker_pb2.PreviousAttempt:
+    return worker_pb2.PreviousAttempt(outcome=outcome_to_proto(previous.outcome), message=previous.message)
+
+
 def _task(run: Run, wanted: Placement) -> worker_pb2.TaskWork:
     spec = run.tasks[wanted.task_id].spec
     work = worker_pb2.TaskWork(
@@ -92,6 +114,5 @@ def _task(run: Run, wanted: Placement) -> worker_pb2.TaskWork:
         work.scope.allow.extend(scope.allow)
         work.scope.deny.extend(scope.deny)
     if wanted.previous:
-        work.previous.outcome = outcome_to_proto(wanted.previous.outcome)
-        work.previous.message = wanted.previous.message
+        work.previous.CopyFrom(_previous(wanted.previous))
     return work

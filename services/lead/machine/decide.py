@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from codeframe.plan import PLANNER
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
-from services.lead.machine import merge
+from services.lead.machine import merge, planning
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end, fail_internally, settle
 from services.lead.machine.fold import begin
@@ -26,7 +27,6 @@ from services.lead.machine.state import (
     RunFailureReason,
     RunPhase,
     TaskState,
-    WaitingFor,
 )
 from services.lead.machine.wanted import placements
 
@@ -35,18 +35,12 @@ INCONCLUSIVE_CAP = 10
 
 
 def create(created: e.RunCreated, time: datetime) -> Draft:
-    """The first events of a run: its tasks wait for the base to be verified, or for others."""
+    """The first events of a run: its tasks, which it has but where a goal needs a plan first."""
     draft = Draft(begin(created), time)
     draft.events.append((created, time))
-    draft.run.touched_tasks.update(draft.run.tasks)
-    draft.emit(e.RunStatusChanged(RunPhase.PLANNING, branch=created.facts.branch, head=created.facts.base))
-    for task in list(draft.run.tasks.values()):
-        depends_on = task.spec.depends_on
-        waiting = WaitingFor.DEPENDENCIES if depends_on else WaitingFor.BASE
-        draft.emit(e.TaskStatusChanged(task.id, TaskState.PENDING, waiting_for=waiting))
-        if depends_on:
-            draft.emit(e.TaskBlocked(task.id, depends_on))
-    draft.tell_progress()
+    draft.tell_run(RunPhase.PLANNING, None, ())
+    if not draft.run.core.planning:
+        draft.tell_tasks()
     return draft
 
 
@@ -64,6 +58,10 @@ def decide(run: Run, happening: h.Happening) -> Draft:
             _notices(draft, happening)
         case h.Ended():
             _ended(draft, happening)
+        case h.Planned():
+            if _tell_ended(draft, happening.ended) and draft.run.core.planning:
+                planning.adopt(draft, happening)
+                _roles_served(draft, happening.served)
         case h.Stacked():
             merge.stacked(draft, happening)
         case h.HeadPushed():
@@ -136,10 +134,11 @@ def _tell_started(draft: Draft, attempt: Attempt) -> None:
     )
 
 
-def _ended(draft: Draft, ended: h.Ended) -> None:
+def _tell_ended(draft: Draft, ended: h.Ended) -> Attempt | None:
+    """The attempt that ended, where that is news."""
     attempt = draft.run.attempts.get(ended.attempt_id)
     if not attempt or not attempt.open:
-        return
+        return None
     if not attempt.started and ended.result:
         _tell_started(draft, attempt)
     if ended.result:
@@ -158,8 +157,17 @@ def _ended(draft: Draft, ended: h.Ended) -> None:
             artifacts=ended.artifacts,
         )
     )
+    return attempt
+
+
+def _ended(draft: Draft, ended: h.Ended) -> None:
+    attempt = _tell_ended(draft, ended)
+    if not attempt:
+        return
     if attempt.kind is AttemptKind.TASK:
         _task_ended(draft, attempt, ended)
+    elif attempt.kind is AttemptKind.PLAN:
+        planning.ended(draft, ended)
     elif draft.run.core.phase is RunPhase.PLANNING:
         _base_verified(draft, attempt, ended)
     else:
@@ -216,22 +224,25 @@ def _base_verified(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
 
 
 def _start_tasks(draft: Draft) -> None:
-    core = draft.run.core
-    draft.emit(e.RunStatusChanged(RunPhase.RUNNING, branch=draft.run.facts.branch, head=core.head))
+    draft.tell_run(RunPhase.RUNNING, None, draft.run.core.unserved)
     for task in draft.run.ready:
         draft.tell_ready(task)
 
 
 def _roles_served(draft: Draft, served: Iterable[str]) -> None:
     run = draft.run
+    if run.core.phase is RunPhase.CANCELLING:
+        return
     needed = {task.spec.role for task in run.tasks.values() if not task.state.final}
     needed |= {check.role for check in run.core.checks if not check.report_attempt}
+    needed |= {PLANNER} if run.core.planning else set()
     unserved = tuple(sorted(needed - set(served)))
     if unserved == run.core.unserved:
         return
     before = set(run.core.unserved)
-    draft.emit(e.RolesUnserved(unserved))
-    if unserved and run.facts.fail_unserved and run.core.phase is RunPhase.PLANNING and not run.attempts:
+    draft.tell_run(run.core.phase, None, unserved)
+    nothing_started = all(attempt.kind is AttemptKind.PLAN for attempt in run.attempts.values())
+    if unserved and run.facts.fail_unserved and run.core.phase is RunPhase.PLANNING and nothing_started:
         ask_end(
             draft,
             Ending(
@@ -255,6 +266,7 @@ def _clock(draft: Draft, now: datetime) -> None:
         message = f"the run's time of {hours:g} h is over; what completed is on {run.facts.branch}"
         ask_end(draft, Ending(RunPhase.FAILED, RunFailure(RunFailureReason.RUN_TIMEOUT, message), message))
         return
+    planning.retry_if_due(draft, now)
     for task in run.retrying:
         if task.retry_time and task.retry_time <= now:
             draft.tell_ready(replace(task, retry_time=None))

@@ -2,9 +2,15 @@
 
 from datetime import datetime
 
-from services.lead.machine.events import Event, ProgressUpdate, TaskStatusChanged
+from services.lead.machine.events import (
+    Event,
+    ProgressUpdate,
+    RunStatusChanged,
+    TaskBlocked,
+    TaskStatusChanged,
+)
 from services.lead.machine.fold import fold
-from services.lead.machine.state import Run, Task, TaskState, WaitingFor
+from services.lead.machine.state import Run, RunFailure, RunPhase, Task, TaskState, WaitingFor
 
 MESSAGE_LIMIT = 2000
 """Characters of a message in a public event, so that no event nears 64 KiB."""
@@ -51,6 +57,21 @@ class Draft:
                 message=clip(message) or (f"no worker serves the role {task.spec.role}" if unserved else ""),
             )
         )
+
+    def tell_run(self, phase: RunPhase, failure: RunFailure | None, unserved: tuple[str, ...]) -> None:
+        """The run's state changed, or which roles it waits for."""
+        run = self.run
+        self.emit(RunStatusChanged(phase, failure, run.facts.branch, run.core.head, unserved))
+
+    def tell_tasks(self) -> None:
+        """There are tasks: they wait for the base to be verified, or for others."""
+        for task in list(self.run.tasks.values()):
+            depends_on = task.spec.depends_on
+            waiting = WaitingFor.DEPENDENCIES if depends_on else WaitingFor.BASE
+            self.emit(TaskStatusChanged(task.id, TaskState.PENDING, waiting_for=waiting))
+            if depends_on:
+                self.emit(TaskBlocked(task.id, depends_on))
+        self.tell_progress()
 
     def tell_progress(self) -> None:
         """The run's counts changed."""

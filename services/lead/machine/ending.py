@@ -26,15 +26,13 @@ def settle(draft: Draft) -> None:
     """Take the steps to the end that are due: tell CANCELLING, drop the candidate, end."""
     run = draft.run
     if run.core.ending and run.core.phase is not RunPhase.CANCELLING:
-        draft.emit(
-            e.RunStatusChanged(RunPhase.CANCELLING, run.core.ending.failure, run.facts.branch, run.core.head)
-        )
+        draft.tell_run(RunPhase.CANCELLING, run.core.ending.failure, ())
     if run.core.phase is RunPhase.CANCELLING:
         if run.core.candidate and not run.core.integrating:
             draft.emit(e.CandidateDropped(run.core.candidate.number))
         if not run.open_attempts and not run.core.integrating:
             _end_as_asked(draft)
-    elif run.all_final and not run.open_attempts:
+    elif run.all_final and not run.core.planning and not run.open_attempts:
         _end_by_itself(draft)
 
 
@@ -45,7 +43,7 @@ def _end_as_asked(draft: Draft) -> None:
         if not task.state.final:
             draft.emit(e.TaskStatusChanged(task.id, TaskState.CANCELLED, message=ending.message))
     draft.tell_progress()
-    draft.emit(e.RunStatusChanged(ending.state, ending.failure, run.facts.branch, run.core.head))
+    draft.tell_run(ending.state, ending.failure, ())
 
 
 def _end_by_itself(draft: Draft) -> None:
@@ -57,4 +55,4 @@ def _end_by_itself(draft: Draft) -> None:
         shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
         state = RunPhase.FAILED
         failure = RunFailure(RunFailureReason.TASKS_FAILED, f"{len(failed)} failed: {shown}")
-    draft.emit(e.RunStatusChanged(state, failure, run.facts.branch, run.core.head))
+    draft.tell_run(state, failure, ())

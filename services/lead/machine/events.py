@@ -30,12 +30,13 @@ from services.lead.machine.state import (
 
 @dataclass(frozen=True, slots=True)
 class RunStatusChanged:
-    """The run's state changed."""
+    """The run's state changed, or which roles it waits for."""
 
     state: RunPhase
     failure: RunFailure | None = None
     branch: str = ""
     head: str = ""
+    unserved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,16 @@ class ArtifactHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanProposed:
+    """A plan was made of the run's goal; `artifact` holds the whole of it."""
+
+    attempt_id: str
+    title: str
+    tasks: tuple[PlannedTask, ...]
+    artifact: ArtifactHeld
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptStarted:
     """A worker took an attempt."""
 
@@ -172,7 +183,7 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class RunCreated:
-    """The run, as it was asked for, with every role and check decided."""
+    """The run, as it was asked for, with every role and check decided; with a goal, none yet."""
 
     facts: RunFacts
     tasks: tuple[PlannedTask, ...]
@@ -308,10 +319,28 @@ class EndingAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class RolesUnserved:
-    """Roles that tasks need and no worker serves."""
+class PlanAdopted:
+    """The run goes on with the plan that an attempt made: every role and check of it is decided."""
 
-    roles: tuple[str, ...]
+    attempt_id: str
+    tasks: tuple[PlannedTask, ...]
+    checks: tuple[Check, ...]
+    check_of: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRetryScheduled:
+    """A plan will be tried for again, at `retry_time`; None: at once."""
+
+    reason: Outcome
+    message: str
+    costs_retry: bool
+    retry_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRetryDue:
+    """That instant has come."""
 
 
 PublicEvent = (
@@ -323,6 +352,7 @@ PublicEvent = (
     | AgentWorking
     | ProgressUpdate
     | CommitCreated
+    | PlanProposed
     | AttemptStarted
     | AttemptEnded
     | Noticed
@@ -343,6 +373,8 @@ PrivateRecord = (
     | IntegratingOpened
     | IntegratingClosed
     | EndingAsked
-    | RolesUnserved
+    | PlanAdopted
+    | PlanRetryScheduled
+    | PlanRetryDue
 )
 Event = PublicEvent | PrivateRecord

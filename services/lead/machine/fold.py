@@ -11,6 +11,7 @@ from services.lead.machine.state import (
     Candidate,
     Green,
     Integrating,
+    Planning,
     PreviousAttempt,
     Run,
     RunCore,
@@ -23,12 +24,13 @@ from services.lead.machine.state import (
 
 def begin(created: e.RunCreated) -> Run:
     """The state that a run starts with."""
-    tasks = [
-        Task(spec=spec, index=index, check=created.check_of[spec.id])
-        for index, spec in enumerate(created.tasks)
-    ]
-    core = RunCore(phase=RunPhase.PLANNING, head=created.facts.base, checks=created.checks)
-    return Run(created.facts, core, tasks)
+    planning = Planning() if created.facts.goal else None
+    core = RunCore(phase=RunPhase.PLANNING, head=created.facts.base, checks=created.checks, planning=planning)
+    return Run(created.facts, core, _tasks(created))
+
+
+def _tasks(plan: e.RunCreated | e.PlanAdopted) -> list[Task]:
+    return [Task(spec, index, plan.check_of[spec.id]) for index, spec in enumerate(plan.tasks)]
 
 
 def fold(run: Run, event: e.Event, time: datetime) -> None:
@@ -40,7 +42,7 @@ def fold(run: Run, event: e.Event, time: datetime) -> None:
     match event:
         case e.RunStatusChanged():
             end_time = time if event.state.final else None
-            run.update(phase=event.state, failure=event.failure, end_time=end_time)
+            run.update(phase=event.state, failure=event.failure, end_time=end_time, unserved=event.unserved)
         case e.TaskStatusChanged():
             _task_status(run, event)
         case e.AttemptStarted():
@@ -67,8 +69,13 @@ def fold(run: Run, event: e.Event, time: datetime) -> None:
             run.put_task(replace(run.tasks[event.task_id], alone=True))
         case e.EndingAsked():
             run.update(ending=run.core.ending or event.ending)
-        case e.RolesUnserved():
-            run.update(unserved=event.roles)
+        case e.PlanAdopted():
+            run.update(planning=None, checks=event.checks)
+            run.adopt(_tasks(event))
+        case e.PlanRetryScheduled():
+            _plan_again(run, event)
+        case e.PlanRetryDue():
+            _update_planning(run, retry_time=None)
         case e.BaseVerified():
             _baseline(run, event.check, event.attempt_id)
         case e.CandidateMade() | e.CandidateChecked() | e.CandidateDropped():
@@ -119,11 +126,14 @@ def _bound(run: Run, event: e.AttemptBound) -> None:
             ordinal=known.ordinal if known else len(run.attempts),
         )
     )
-    if event.kind is AttemptKind.VERIFY:
-        run.update(verifications=event.number)
-    else:
-        task = run.tasks[event.task_id]
-        run.put_task(replace(task, attempts=event.number, open_attempt=event.attempt_id))
+    match event.kind:
+        case AttemptKind.VERIFY:
+            run.update(verifications=event.number)
+        case AttemptKind.PLAN:
+            _update_planning(run, attempts=event.number)
+        case AttemptKind.TASK:
+            task = run.tasks[event.task_id]
+            run.put_task(replace(task, attempts=event.number, open_attempt=event.attempt_id))
 
 
 def _unbound(run: Run, event: e.AttemptUnbound) -> None:
@@ -132,6 +142,8 @@ def _unbound(run: Run, event: e.AttemptUnbound) -> None:
     if attempt.kind is AttemptKind.TASK:
         task = run.tasks[attempt.task_id]
         run.put_task(replace(task, attempts=task.attempts - 1, open_attempt=""))
+    elif attempt.kind is AttemptKind.PLAN:
+        _update_planning(run, attempts=attempt.number - 1)
 
 
 def _attempt_ended(run: Run, event: e.AttemptEnded, time: datetime) -> None:
@@ -183,6 +195,22 @@ def _retry(run: Run, event: e.RetryScheduled) -> None:
             own=event.own,
             alone=False,
         )
+    )
+
+
+def _update_planning(run: Run, **changes: object) -> None:
+    if run.core.planning:
+        run.update(planning=replace(run.core.planning, **changes))  # type: ignore[arg-type]
+
+
+def _plan_again(run: Run, event: e.PlanRetryScheduled) -> None:
+    before = run.core.planning or Planning()
+    _update_planning(
+        run,
+        endings={**before.endings, event.reason: before.endings.get(event.reason, 0) + 1},
+        retries=before.retries + event.costs_retry,
+        previous=PreviousAttempt(event.reason, event.message),
+        retry_time=event.retry_time,
     )
 
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from codeframe.plan import PlannedTask
 from services.lead.machine.events import ArtifactHeld, Noticed
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Binding, Ending
+from services.lead.machine.state import Binding, Check, Ending
 from services.lead.machine.wanted import Placement
 
 
@@ -62,6 +63,27 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """A planning attempt ended well: its plan was judged, its roles and checks decided.
+
+    `artifact` holds the plan; `served` are the roles that some worker serves now.
+    """
+
+    ended: Ended
+    title: str
+    tasks: tuple[PlannedTask, ...]
+    checks: tuple[Check, ...]
+    check_of: Mapping[str, int]
+    artifact: ArtifactHeld
+    served: frozenset[str]
+
+    @property
+    def time(self) -> datetime:
+        """When the attempt ended."""
+        return self.ended.time
+
+
+@dataclass(frozen=True, slots=True)
 class Stacked:
     """The integrator stacked waiting commits on the head and pushed them as `next/<number>`.
 
@@ -109,4 +131,6 @@ class ClockRead:
     time: datetime
 
 
-Happening = Bound | NotStarted | Notices | Ended | Stacked | HeadPushed | EndAsked | RolesServed | ClockRead
+Happening = (
+    Bound | NotStarted | Notices | Ended | Planned | Stacked | HeadPushed | EndAsked | RolesServed | ClockRead
+)

@@ -79,6 +79,7 @@ class RunFailureReason(enum.Enum):
     BASE_UNVERIFIABLE = "base_unverifiable"
     RUN_BRANCH_MOVED = "run_branch_moved"
     INTERNAL = "internal"
+    PLANNING_FAILED = "planning_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ class AttemptKind(enum.Enum):
 
     TASK = "task"
     VERIFY = "verify"
+    PLAN = "plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +195,19 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Planning:
+    """A goal that has no plan yet, and what the attempts to make one came to."""
+
+    attempts: int = 0
+    retries: int = 0
+    endings: Mapping[Outcome, int] = field(default_factory=dict)
+    previous: PreviousAttempt | None = None
+    retry_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt. `outcome` is None while it runs; `task_id` is empty for a verification.
+    """An attempt. `outcome` is None while it runs; `task_id` is empty but for a task's.
 
     A verification has the `check` that it runs and the `commit` it runs it on. An attempt
     that its worker did not start is `unbound` until it is bound again. `ordinal` orders the
@@ -324,6 +337,8 @@ class RunFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
     fail_unserved: bool = False
     scopes: Mapping[str, RoleScope] = field(default_factory=dict)
+    goal: str = ""
+    planner_model: str = ""
 
     @property
     def deadline(self) -> datetime:
@@ -333,13 +348,14 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class RunCore:
-    """The part of a run that is not its tasks and attempts."""
+    """The part of a run that is not its tasks and attempts. `planning` is None once there is a plan."""
 
     phase: RunPhase
     head: str
     checks: tuple[Check, ...]
     term: int = 1
     ending: Ending | None = None
+    planning: Planning | None = None
     candidate: Candidate | None = None
     integrating: Integrating | None = None
     candidates: int = 0
@@ -365,17 +381,20 @@ class Run:
     ) -> None:
         self.facts = facts
         self.core = core
-        self.tasks = {task.id: task for task in tasks}
         self.attempts = {attempt.id: attempt for attempt in attempts}
+        self._open = {attempt.id: None for attempt in self.attempts.values() if attempt.open}
+        self.touched_attempts: set[str] = set()
+        self._lay_out(tasks)
+
+    def _lay_out(self, tasks: Iterable[Task]) -> None:
+        self.tasks = {task.id: task for task in tasks}
         self.dependents: dict[str, list[str]] = {}
         self.unmet: dict[str, int] = {}
         self.counts: Counter[TaskState] = Counter()
         self._ready: list[tuple[int, int, str]] = []
         self._retrying: dict[str, None] = {}
         self._merging: dict[str, None] = {}
-        self._open: dict[str, None] = {}
         self.touched_tasks: set[str] = set()
-        self.touched_attempts: set[str] = set()
         for task in self.tasks.values():
             self.unmet[task.id] = sum(
                 self.tasks[other].state is not TaskState.COMPLETED for other in task.spec.depends_on
@@ -385,9 +404,10 @@ class Run:
         for task in self.tasks.values():
             self.counts[task.state] += 1
             self._index(task)
-        for attempt in self.attempts.values():
-            if attempt.open:
-                self._open[attempt.id] = None
+
+    def adopt(self, tasks: Iterable[Task]) -> None:
+        """Take the tasks of a plan that was made of the run's goal."""
+        self._lay_out(tasks)
 
     def copy(self) -> "Run":
         """A draft: equal, and free to be changed. Shares what never changes."""

@@ -4,11 +4,13 @@ crash the same state wants the same commands, and each is idempotent."""
 from dataclasses import dataclass
 from datetime import datetime
 
+from codeframe.plan import PLANNER
 from services.lead.machine.state import (
     Attempt,
     AttemptKind,
     Integrating,
     OwnCommit,
+    Planning,
     PreviousAttempt,
     Run,
     RunPhase,
@@ -20,14 +22,14 @@ class Placement:
     """An attempt that wants a worker of a role. The conductor asks the dispatcher, in this order.
 
     `base` is the commit it is judged against, `start` the one it goes on from (empty: the base);
-    a verification has the `commit` that it checks out.
+    a verification has the `commit` that it checks out. Planning has no `check`.
     """
 
     attempt_id: str
     kind: AttemptKind
     role: str
     number: int
-    check: int
+    check: int = 0
     task_id: str = ""
     base: str = ""
     start: str = ""
@@ -87,6 +89,8 @@ def commands(run: Run) -> set[Command]:
     if core.phase is RunPhase.CANCELLING:
         return found | {CancelAttempt(attempt.id) for attempt in run.open_attempts}
     instants = [task.retry_time for task in run.retrying if task.retry_time]
+    if core.planning and core.planning.retry_time:
+        instants.append(core.planning.retry_time)
     found.add(WakeAt(min([run.facts.deadline, *instants])))
     if run.merging and not core.integrating and not core.candidate:
         found.add(_stack(run))
@@ -95,7 +99,7 @@ def commands(run: Run) -> set[Command]:
 
 def _pointless(run: Run, attempt: Attempt) -> bool:
     """Whether nobody waits for an attempt any more: its candidate was dropped."""
-    if attempt.kind is AttemptKind.TASK or run.core.phase is RunPhase.PLANNING:
+    if attempt.kind is not AttemptKind.VERIFY or run.core.phase is RunPhase.PLANNING:
         return False
     candidate = run.core.candidate
     return not candidate or attempt.commit != candidate.commit
@@ -116,6 +120,8 @@ def placements(run: Run) -> list[Placement]:
     order (priority, then plan order), up to the run's concurrency."""
     if run.core.phase.final or run.core.phase is RunPhase.CANCELLING:
         return []
+    if run.core.planning:
+        return _plan(run, run.core.planning)
     found = _verifications(run)
     if run.core.phase is RunPhase.PLANNING:
         return found
@@ -136,6 +142,23 @@ def placements(run: Run) -> list[Placement]:
             )
         )
     return found
+
+
+def _plan(run: Run, planning: Planning) -> list[Placement]:
+    """The attempt that makes a plan of the run's goal, unless one is under way or it is to wait."""
+    if planning.retry_time or run.open_attempts:
+        return []
+    number = planning.attempts + 1
+    return [
+        Placement(
+            attempt_id=f"{run.facts.run_id}.plan-{number}",  # never a task's
+            kind=AttemptKind.PLAN,
+            role=PLANNER,
+            number=number,
+            base=run.facts.base,
+            previous=planning.previous,
+        )
+    ]
 
 
 def _verifications(run: Run) -> list[Placement]:
