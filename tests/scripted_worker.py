@@ -7,7 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -26,6 +26,7 @@ from services.workers.work import (
     AttemptRequest,
     FileChange,
     ModelUsage,
+    PlanWork,
     TaskResult,
     TaskWork,
     VerificationRun,
@@ -41,13 +42,15 @@ class Script:
 
     A task's attempt writes its `files` (by task, or by task and number such as `a.2`; default: one
     named after the task), pushes, and waits for its gate where there is one. `endings` are what its
-    first attempts end as instead; those of `verify` are those of verifications. A verification runs
-    its command, whose lines `PASS id` and `FAIL id` are its report.
+    first attempts end as instead; those of `verify` and `plan` are those of verifications and planning.
+    A verification runs its command, whose lines `PASS id` and `FAIL id` are its report. Planning attempts
+    hand over `plans`, one each.
     """
 
     files: dict[str, Mapping[str, str | None]] = field(default_factory=dict)
     endings: dict[str, deque[Outcome]] = field(default_factory=dict)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    plans: deque[bytes] = field(default_factory=deque)
     notices: int = 1
     requests: list[AttemptRequest] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
@@ -57,7 +60,7 @@ class Script:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def gate(self, *names: str) -> None:
-        """Have the attempts of these tasks (or one, such as `a.1`), or `verify`, wait until `open`."""
+        """Have the attempts of these tasks (or one, such as `a.1`), `verify` or `plan` wait until `open`."""
         for name in names:
             self.gates[name] = asyncio.Event()
 
@@ -126,10 +129,13 @@ class ScriptedWork:
         result = TaskResult(request.attempt_id, Outcome.SUCCEEDED, "", 0, start, start)
         try:
             async with halt.within(request.limits.attempt_timeout.total_seconds()):
-                if isinstance(request.work, TaskWork):
-                    result = await self._task(request, request.work, checkout, broadcast, start)
-                else:
-                    result = await self._verify(request, request.work, checkout, broadcast, start)
+                match request.work:
+                    case TaskWork() as work:
+                        result = await self._task(request, work, checkout, broadcast, start)
+                    case VerifyWork() as work:
+                        result = await self._verify(request, work, checkout, broadcast, start)
+                    case PlanWork():
+                        result = await self._plan(request, broadcast, start)
         except AttemptFailed as failed:
             now = datetime.now(UTC)
             result = TaskResult(request.attempt_id, failed.outcome, failed.message, 0, start, now)
@@ -211,6 +217,19 @@ class ScriptedWork:
             artifacts={report.name: report},
             sandbox_mode="none",
         )
+
+    async def _plan(self, request: AttemptRequest, broadcast: Broadcast, start: datetime) -> TaskResult:
+        await broadcast(Activity("tool", "read_file README"))
+        usage = ModelUsage("scripted", turns=1, input_tokens=10, output_tokens=5)
+        await broadcast(TurnPaid(1, usage, "request-1", timedelta(seconds=1)))
+        await self._script.wait_at(request.attempt_id, "plan")
+        if endings := self._script.endings.get("plan"):
+            outcome = endings.popleft()
+            raise AttemptFailed(outcome, f"as ordered: {outcome.value}")
+        plan = _artifact("plan", self._script.plans.popleft(), "application/json")
+        now = datetime.now(UTC)
+        done = TaskResult(request.attempt_id, Outcome.SUCCEEDED, "", 0, start, now, usage=(usage,))
+        return replace(done, artifacts={plan.name: plan}, sandbox_mode="none")
 
     async def _clone(self, repository: str, commit: str, checkout: Path) -> None:
         checkout.mkdir(parents=True)
@@ -317,7 +336,7 @@ async def serve_worker(
         attempts = Attempts(
             of_attempts,
             ScriptedWork(script, folder / incarnation),
-            Capability(roles, slots, "none"),
+            Capability(roles, slots, "none", planners=frozenset({"planner"})),
             SystemClock(),
             incarnation,
         )

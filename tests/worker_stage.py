@@ -33,7 +33,7 @@ from services.workers.work import ModelUsage
 from tests.git_project import git
 from tests.wheelhouse import PYTEST
 
-ROLES = ("backend", "frontend", "test")
+ROLES = ("backend", "frontend", "test", "planner")
 
 Calls = Sequence[tuple[str, dict[str, Any]]]
 Step = Calls | Callable[[Conversation], Awaitable[Calls]]
@@ -42,7 +42,10 @@ Step = Calls | Callable[[Conversation], Awaitable[Calls]]
 
 @dataclass(slots=True)
 class ScriptedModel:
-    """Says the steps of the task whose id the prompt names, one a turn; after the last, it ends its turn."""
+    """Says the steps of the task whose id the prompt names, one a turn; after the last, it ends its turn.
+
+    Those of planning are `goal`'s.
+    """
 
     scripts: dict[str, Sequence[Step]] = field(default_factory=dict)
     conversations: list[Conversation] = field(default_factory=list)
@@ -52,7 +55,7 @@ class ScriptedModel:
         self.conversations.append(conversation)
         said = sum(isinstance(message, Reply) for message in conversation.messages)
         task = prompt(conversation).partition("# Task ")[2].partition(":")[0]
-        steps = self.scripts[task]
+        steps = self.scripts[task or "goal"]
         step: Step = steps[said] if said < len(steps) else ()
         usage = ModelUsage(conversation.model, turns=1, input_tokens=100, output_tokens=10)
         try:
@@ -157,7 +160,7 @@ async def serving(folder: Path, sandbox: str = "auto", slots: int = 4) -> AsyncI
     )
     settings = ServerSettings("127.0.0.1", 0, folder, None, False, "human", "error", 1)
     async with asyncio.TaskGroup() as group:
-        can = Capability(ROLES, slots, box.mode)
+        can = Capability(ROLES, slots, box.mode, planners=frozenset({"planner"}))
         attempts = Attempts(group, AttemptPerformer(means), can, clock, "this-process")
         server = Server(settings, services=("codeframe.v1.WorkerService",))
         identity = Identity("w1", "0.1.0", "claude-scripted", means.model_endpoint, "0123456789ab")
@@ -232,6 +235,17 @@ def task_request(
             may_change=[plan_pb2.ProtectedKind.Value(f"PROTECTED_KIND_{kind}") for kind in may_change],
         )
     )
+    return request
+
+
+def plan_request(
+    project: Path, base: str, goal: str = "Make it so.", *, roles: Sequence[str] = ("backend", "test")
+) -> worker_pb2.ExecuteTaskRequest:
+    """A request to make a plan of a goal."""
+    request = _request(project, base, "run.plan-1", "planner", "", 50, 30, 60)
+    request.ClearField("checks")
+    request.limits.corrections, request.limits.turns = 3, 100
+    request.plan.CopyFrom(worker_pb2.PlanWork(goal=goal, base_commit=base, roles=roles, number=1))
     return request
 
 

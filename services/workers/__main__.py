@@ -136,6 +136,7 @@ async def serve(settings: ServerSettings, worker: WorkerSettings, environ: Mappi
             sandbox_mode=sandbox.mode if sandbox else "",
             sandbox_problem=problem,
             model_problem="" if model else NO_KEY,
+            planners=frozenset(name for name in worker.roles if load_role(name).plans),
         )
         perform = _no_sandbox if sandbox is None else _performer(worker, environ, data, sandbox, model)
         pauses = (lambda: model.pauses) if model else tuple

@@ -18,14 +18,15 @@ from services.workers.clock import Clock
 from services.workers.desk import AgentRecord, Desk, Verdict
 from services.workers.model.conversation import Conversation, Model, Reply, Stop, ToolCall, UserMessage
 from services.workers.outcome import AttemptFailed, Outcome
-from services.workers.prompt import GO_ON, correction_prompt, system_prompt, task_prompt
+from services.workers.prompt import GO_ON, correction_prompt, first_prompt, system_prompt
 from services.workers.repeats import Repeats
 from services.workers.roles.role import Role, load_role
+from services.workers.roles.scope import Scope
 from services.workers.tools.clip import clip, line
 from services.workers.tools.toolbox import Toolbox
 from services.workers.transcript import Transcript
 from services.workers.turn import Turn
-from services.workers.work import Limits, ModelUsage, TaskWork, TurnUsage
+from services.workers.work import Limits, ModelUsage, PlanWork, TaskWork, TurnUsage
 
 MAX_REPEATS = 5
 MAX_MESSAGE = 8000
@@ -33,7 +34,7 @@ STARTED, VERIFYING = 10, 80  # progress
 
 
 class WorkerAgent:
-    """Does one task, in one role. `record` tells what it did, also after it was stopped."""
+    """Does one task or makes one plan, in one role. `record` tells what it did, also after it was stopped."""
 
     def __init__(
         self,
@@ -62,20 +63,18 @@ class WorkerAgent:
         self._corrections = 0
         self._waited = 0.0
 
-    async def execute_task(self, task: TaskWork) -> AgentRecord:
-        """Work until the project's own checks are green on what is committed; correct it as often as allowed.
+    async def execute_task(self, task: TaskWork | PlanWork) -> AgentRecord:
+        """Work until the desk's verification is green; correct the work as often as allowed.
 
         Cancelled, it stops where it is, and nothing it started goes on. Raises AttemptFailed for every
         other ending. Called once.
         """
-        self._toolbox = Toolbox(
-            self._role.tools, self._desk, self._role.scope(task.may_change, self._desk.base.files, task.scope)
-        )
+        self._toolbox = Toolbox(self._role.tools, self._desk, self._scope(task))
         model, system = task.model or self._model_name, system_prompt(self._role)
         self._conversation = Conversation(model, system, self._toolbox.specs, ())
         self._note("start", role=self._role.name, model=model, system=system)
         await self._broadcast(TaskInProgress(Phase.WORKING, STARTED))
-        self._tell(UserMessage(text=task_prompt(task, self._desk.base, self._role)))
+        self._tell(UserMessage(text=first_prompt(task, self._desk.base, self._role)))
         await self._work()
         verdict = await self._verify()
         while not verdict.green:
@@ -94,6 +93,11 @@ class WorkerAgent:
             transcript_truncated=self._transcript.truncated,
             paid=tuple(self._paid),
         )
+
+    def _scope(self, task: TaskWork | PlanWork) -> Scope:
+        if isinstance(task, PlanWork):
+            return self._role.scope(frozenset(), frozenset())
+        return self._role.scope(task.may_change, self._desk.base.files, task.scope)
 
     async def _correct(self, verdict: Verdict) -> Verdict:
         """Show the model what is red, let it work, and verify again."""

@@ -10,23 +10,25 @@ import structlog
 from services.runtime.git import GitError
 from services.workers.agent import STARTED, WorkerAgent
 from services.workers.branch import Branch, commit_message
-from services.workers.broadcast import Broadcast, Phase, TaskInProgress
+from services.workers.broadcast import Broadcast, Notice, Phase, TaskInProgress
 from services.workers.checking import Checker
 from services.workers.clock import Clock
 from services.workers.data_folder import DataFolder
-from services.workers.desk import BaseFacts
+from services.workers.desk import BaseFacts, Desk
 from services.workers.evidence import AttemptLog, Evidence
 from services.workers.failures import as_outcomes
 from services.workers.halt import Halt
 from services.workers.model.conversation import Model
 from services.workers.outcome import AttemptFailed, Outcome
+from services.workers.plan_base import told_verifications
+from services.workers.plan_desk import PlanDesk
 from services.workers.repository import Repository
 from services.workers.roles.role import Role
 from services.workers.sandbox import Sandbox
 from services.workers.setup import Environment, Setup
 from services.workers.task_desk import TaskDesk
 from services.workers.tools.clip import clip
-from services.workers.work import AttemptRequest, Protected, TaskResult, TaskWork, VerifyWork
+from services.workers.work import AttemptRequest, PlanWork, Protected, TaskResult, TaskWork, VerifyWork
 from services.workers.worktree import Worktree
 
 log = structlog.get_logger()
@@ -104,6 +106,8 @@ class _Attempt:
                 return await self._do_task(task)
             case VerifyWork() as work:
                 return await self._do_verify(work)
+            case PlanWork() as plan:
+                return await self._do_plan(plan)
 
     async def _do_task(self, task: TaskWork) -> Ending:
         means, evidence = self._means, self._evidence
@@ -149,8 +153,6 @@ class _Attempt:
     async def _have_it_done(self, task: TaskWork, worktree: Worktree, branch: Branch) -> None:
         """Set the workspace up, and let an agent work in it until it is done."""
         means, request = self._means, self._request
-        if means.model is None:
-            raise AttemptFailed(Outcome.INTERNAL, "this worker has no key for the model")
         environment = await self._environment(task, worktree)
         files = await self._repository.files(task.base_commit)
         baseline = request.checks.baseline
@@ -166,17 +168,23 @@ class _Attempt:
             self._tell,
             self._halt,
         )
+        await self._have_agent_at(desk, task, self._tell)
+
+    async def _have_agent_at(self, desk: Desk, work: TaskWork | PlanWork, tell: Broadcast) -> None:
+        means, request = self._means, self._request
+        if means.model is None:
+            raise AttemptFailed(Outcome.INTERNAL, "this worker has no key for the model")
         agent = WorkerAgent(
             means.roles[request.role],
             means.model,
             desk,
-            self._tell,
+            tell,
             model_name=means.model_name,
             limits=request.limits,
             clock=means.clock,
         )
         try:
-            await agent.execute_task(task)
+            await agent.execute_task(work)
         finally:
             self._evidence.record = agent.record
 
@@ -213,6 +221,29 @@ class _Attempt:
             problems.append(f"the last of the work could not be pushed within {ENDING:g} s")
             self._evidence.commit = branch.pushed
         return Ending(ending.outcome, "; ".join(filter(None, [ending.message, *problems])))
+
+    async def _do_plan(self, work: PlanWork) -> Ending:
+        """Let an agent read the base, and keep the plan that it makes. Nothing is committed."""
+        evidence = self._evidence
+        evidence.base_commit, evidence.model_endpoint = work.base_commit, self._means.model_endpoint
+        worktree = self._means.data.worktree(self._repository, self._folder / "tree")
+
+        async def tell(notice: Notice) -> None:
+            if not isinstance(notice, TaskInProgress):  # there is no task
+                await self._tell(notice)
+
+        try:
+            async with self._in_time():
+                await self._repository.obtain(work.base_commit)
+                await worktree.check_out(work.base_commit)
+                paths = await self._repository.files(work.base_commit)
+                verifications = told_verifications(worktree.root, paths, work.roles)
+                desk = PlanDesk(work, verifications, worktree, tell, self._halt)
+                await self._have_agent_at(desk, work, tell)
+                evidence.keep_whole("plan", "application/json", desk.plan)
+        except AttemptFailed as failure:
+            return Ending(failure.outcome, failure.message)
+        return Ending(Outcome.SUCCEEDED)
 
     async def _do_verify(self, work: VerifyWork) -> Ending:
         self._evidence.base_commit = self._request.run_base_commit

@@ -12,6 +12,7 @@ import structlog
 from services.runtime.errors import (
     AlreadyExists,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     ResourceExhausted,
     ServiceError,
@@ -22,7 +23,7 @@ from services.workers.clock import Clock
 from services.workers.halt import Halt
 from services.workers.notices import Batch, NoticeLog
 from services.workers.outcome import Outcome
-from services.workers.work import Artifact, AttemptRequest, TaskResult, TaskWork
+from services.workers.work import Artifact, AttemptRequest, PlanWork, TaskResult, TaskWork, VerifyWork
 
 log = structlog.get_logger()
 
@@ -33,13 +34,17 @@ UNRELEASED_TOLD = 100
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a worker can do. A problem is why it cannot, with what to do next; empty where it can."""
+    """What a worker can do. A problem is why it cannot, with what to do next; empty where it can.
+
+    `planners` are those of its roles that make plans.
+    """
 
     roles: tuple[str, ...]
     slots: int
     sandbox_mode: str
     sandbox_problem: str = ""
     model_problem: str = ""
+    planners: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +250,12 @@ class Attempts:
         if request.role not in can.roles:
             message = f"this worker serves {', '.join(can.roles)}, not {request.role}"
             return FailedPrecondition("UNKNOWN_ROLE", message)
+        if (request.role in can.planners) != isinstance(request.work, PlanWork):
+            does = "makes plans, and does no task" if request.role in can.planners else "makes no plans"
+            return InvalidArgument("INVALID_REQUEST", f"the role {request.role} {does}")
         if can.sandbox_problem:
             return FailedPrecondition("NO_SANDBOX", can.sandbox_problem)
-        if can.model_problem and isinstance(request.work, TaskWork):
+        if can.model_problem and not isinstance(request.work, VerifyWork):
             return FailedPrecondition("NO_MODEL_KEY", can.model_problem)
         if self.draining:
             return Unavailable("DRAINING", "this worker is stopping", retry_after=RETRY_AFTER)

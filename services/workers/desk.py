@@ -25,11 +25,14 @@ class GitAnswer:
 
 @dataclass(frozen=True, slots=True)
 class BaseFacts:
-    """What is known of an attempt's base: its verification, whether it has tests, its files."""
+    """What is known of an attempt's base: its verification, whether it has tests, its files.
+
+    For a plan, `verification` is a line for each role, and `files` are not told.
+    """
 
     verification: str
     has_tests: bool
-    files: frozenset[str]
+    files: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codeframe.v1 import worker_pb2, worker_pb2_grpc
-from services.runtime.errors import InvalidArgument
 from services.workers.attempts import Attempts
 from services.workers.model.gate import Pause
 from services.workers.translation import (
@@ -50,8 +49,6 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     async def ExecuteTask(
         self, request: worker_pb2.ExecuteTaskRequest, context: Any
     ) -> worker_pb2.ExecuteTaskResponse:
-        if request.HasField("plan"):
-            raise InvalidArgument("INVALID_REQUEST", "plan: plans are not made here yet")
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         result = await self._attempts.execute(read_request(request), request.incarnation, digest)
         return worker_pb2.ExecuteTaskResponse(result=write_result(result))

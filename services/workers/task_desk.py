@@ -9,6 +9,7 @@ from services.workers.broadcast import Activity, Broadcast, Phase, TaskInProgres
 from services.workers.checking import Checker, told
 from services.workers.desk import BaseFacts, GitAnswer, Verdict
 from services.workers.failures import as_outcomes
+from services.workers.git_reading import read_git
 from services.workers.halt import Halt
 from services.workers.outcome import Outcome
 from services.workers.roles.role import Role
@@ -18,8 +19,6 @@ from services.workers.work import Protected, TaskWork
 from services.workers.worktree import Worktree
 
 VERIFYING = 80  # progress
-_GIT_LIMIT = 1 << 20
-_GIT_TIMEOUT = 60.0
 _REFUSALS_TOLD = 20
 
 
@@ -65,11 +64,7 @@ class TaskDesk:
 
     async def git(self, *arguments: str) -> GitAnswer:
         """See Workspace."""
-        with as_outcomes():
-            answer = await self._worktree.ask(*arguments, limit=_GIT_LIMIT, timeout=_GIT_TIMEOUT)
-        output = answer.stdout if answer.clipped or answer.exit_code in (0, 1) else answer.stderr
-        exit_code = 0 if answer.clipped else answer.exit_code
-        return GitAnswer(exit_code, output.decode(errors="replace"), answer.clipped)
+        return await read_git(self._worktree, *arguments)
 
     async def run_tests(self, paths: Sequence[str]) -> str:
         """See Workspace."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from codeframe.plan import Plan
 from codeframe.v1 import events_pb2, evidence_pb2, plan_pb2, state_pb2, worker_pb2
 from services.workers.broadcast import Activity, Correction, Notice, TaskInProgress, TestsRan, TurnPaid
 from services.workers.model.gate import Pause
@@ -24,6 +25,7 @@ from services.workers.work import (
     FileChange,
     Limits,
     ModelUsage,
+    PlanWork,
     PreviousAttempt,
     Protected,
     ScopeOverride,
@@ -54,8 +56,18 @@ def read_request(request: worker_pb2.ExecuteTaskRequest) -> AttemptRequest:
         run_base_commit=request.run_base_commit,
         checks=_read_checks(request.checks),
         limits=_read_limits(request.limits),
-        work=_read_task(request.task) if request.HasField("task") else _read_verify(request.verify),
+        work=_read_work(request),
     )
+
+
+def _read_work(request: worker_pb2.ExecuteTaskRequest) -> TaskWork | VerifyWork | PlanWork:
+    match request.WhichOneof("work"):
+        case "task":
+            return _read_task(request.task)
+        case "plan":
+            return _read_plan(request.plan)
+        case _:
+            return _read_verify(request.verify)
 
 
 def _read_checks(checks: worker_pb2.Checks) -> Checks:
@@ -81,7 +93,6 @@ def _read_limits(limits: worker_pb2.AttemptLimits) -> Limits:
 
 
 def _read_task(task: worker_pb2.TaskWork) -> TaskWork:
-    previous = PreviousAttempt(_outcome_name(task.previous.outcome), task.previous.message)
     return TaskWork(
         task_id=task.task_id,
         title=task.title,
@@ -92,13 +103,46 @@ def _read_task(task: worker_pb2.TaskWork) -> TaskWork:
         start_commit=task.start_commit,
         model=task.model,
         may_change=frozenset(_PROTECTED[kind] for kind in task.may_change),
-        previous=previous if task.HasField("previous") else None,
+        previous=_read_previous(task.previous) if task.HasField("previous") else None,
         scope=ScopeOverride(tuple(task.scope.allow), tuple(task.scope.deny)),
     )
 
 
+def _read_plan(plan: worker_pb2.PlanWork) -> PlanWork:
+    return PlanWork(
+        goal=plan.goal,
+        base_commit=plan.base_commit,
+        roles=tuple(plan.roles),
+        number=plan.number,
+        model=plan.model,
+        previous=_read_previous(plan.previous) if plan.HasField("previous") else None,
+    )
+
+
+def _read_previous(previous: worker_pb2.PreviousAttempt) -> PreviousAttempt:
+    return PreviousAttempt(_outcome_name(previous.outcome), previous.message)
+
+
 def _read_verify(verify: worker_pb2.VerifyWork) -> VerifyWork:
     return VerifyWork(commit=verify.commit, branch=verify.branch)
+
+
+def write_plan(plan: Plan) -> plan_pb2.Plan:
+    """A plan as the API has it."""
+    tasks = [
+        plan_pb2.PlannedTask(
+            id=task.id,
+            title=task.title,
+            description=task.description,
+            role=task.role,
+            depends_on=task.depends_on,
+            priority=task.priority,
+            verification=task.verification,
+            may_change=sorted(_PROTECTED_VALUE[kind.value] for kind in task.may_change),
+        )
+        for task in plan.tasks
+    ]
+    return plan_pb2.Plan(title=plan.title, tasks=tasks)
 
 
 def read_cancel(reason: worker_pb2.CancelReason.ValueType) -> Outcome:
@@ -335,3 +379,4 @@ def _outcome_name(outcome: evidence_pb2.Outcome.ValueType) -> str:
 
 
 _PROTECTED = {plan_pb2.ProtectedKind.Value(f"PROTECTED_KIND_{kind.name}"): kind for kind in Protected}
+_PROTECTED_VALUE = {kind.value: value for value, kind in _PROTECTED.items()}

@@ -26,7 +26,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """How work is checked. `baseline` is None where the run's base itself is verified."""
+    """How work is checked; not at all for a plan. `baseline` is None where the run's base is verified."""
 
     verification: str
     report: str = ""
@@ -80,6 +80,18 @@ class TaskWork:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanWork:
+    """A plan to make of a goal: the base is read, nothing is changed. Its tasks may have these `roles`."""
+
+    goal: str
+    base_commit: str
+    roles: tuple[str, ...]
+    number: int = 1
+    model: str = ""
+    previous: PreviousAttempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyWork:
     """A commit to verify: no model, no branch of its own, no change."""
 
@@ -98,7 +110,7 @@ class AttemptRequest:
     run_base_commit: str
     checks: Checks
     limits: Limits
-    work: TaskWork | VerifyWork
+    work: TaskWork | VerifyWork | PlanWork
 
 
 @dataclass(frozen=True, slots=True)

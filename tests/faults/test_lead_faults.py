@@ -12,9 +12,10 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
-from codeframe.v1 import evidence_pb2, lead_pb2, lead_pb2_grpc, state_pb2
+from codeframe.v1 import evidence_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2
 from services.lead import records
 from services.lead.journal import RowKind
 from services.lead.machine.events import Claimed
@@ -142,6 +143,53 @@ async def test_a_lead_killed_at_any_moment_completes_and_pays_nothing_twice(hous
         assert ended.usage[0].turns == 5
         assert {f"{name}.txt" for name in "abcde"} <= files_at(house.project, ended.head_commit)
         await eventually(lambda: not worker.attempts.unreleased)
+
+
+def goal(house: House, *tasks: plan_pb2.PlannedTask) -> lead_pb2.CreateRunRequest:
+    """A request with a goal, whose plan has these tasks."""
+    plan = plan_pb2.Plan(title="What it takes", tasks=tasks)
+    house.script.plans.append(json_format.MessageToJson(plan).encode())
+    return lead_pb2.CreateRunRequest(request_id="q", repository=str(house.project), goal="Sell more.")
+
+
+@pytest.mark.parametrize("meanwhile", [True, False])
+async def test_a_lead_killed_in_the_middle_of_planning_joins_the_attempt(
+    house: House, meanwhile: bool
+) -> None:
+    house.script.gate("plan")
+    asked = goal(house, task("a"), task("b", "a"))
+    async with house.worker(roles=("backend", "planner")) as worker, lead_process(house, worker) as lead:
+        run = (await lead.stub.CreateRun(asked)).run
+        await house.script.until_waiting(f"{run.run_id}.plan-1")
+        await lead.kill()
+        if meanwhile:
+            house.script.open("plan")
+            await eventually(lambda: f"{run.run_id}.plan-1" in house.script.ended)
+        await lead.start()
+        house.script.open("plan")
+        ended = await lead.ended(run.run_id)
+        assert (ended.state, ended.counts.completed) == (COMPLETED, 2), ended.failure
+        started = [request.attempt_id for request in house.script.requests]
+        assert len(started) == len(set(started)), "no attempt is started twice"
+        assert ended.usage[0].turns == 3
+
+
+async def test_planning_that_is_lost_with_its_worker_is_done_again(house: House) -> None:
+    port = free_port()
+    house.script.gate("plan")
+    asked = goal(house, task("a"))
+    async with house.lead(f"127.0.0.1:{port}") as lead:
+        async with house.worker(port=port, roles=("backend", "planner")):
+            run = (await lead.stub.CreateRun(asked)).run
+            await house.script.until_waiting(f"{run.run_id}.plan-1")
+        house.script.open("plan")
+        async with house.worker(port=port, roles=("backend", "planner")):
+            ended = await lead.ended(run.run_id)
+            assert ended.state == COMPLETED, ended.failure
+            assert [each.outcome for each in await lead.attempts(run.run_id)][:2] == [
+                evidence_pb2.OUTCOME_LOST,
+                evidence_pb2.OUTCOME_SUCCEEDED,
+            ]
 
 
 async def until_claimed(lead: Lead, run_id: str, term: int) -> None:

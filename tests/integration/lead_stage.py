@@ -71,6 +71,12 @@ class Lead:
         )
         return (await self.stub.CreateRun(request)).run
 
+    async def create_goal(self, goal: str, *, request_id: str = "q", **more: Any) -> lead_pb2.Run:
+        request = lead_pb2.CreateRunRequest(
+            request_id=request_id, repository=str(self.project), goal=goal, **more
+        )
+        return (await self.stub.CreateRun(request)).run
+
     async def run(self, run_id: str) -> lead_pb2.Run:
         return (await self.stub.GetRun(lead_pb2.GetRunRequest(run_id=run_id))).run
 

@@ -12,7 +12,7 @@ from services.workers.work import Protected, ScopeOverride
 
 T = TypeVar("T")
 ROLES_FOLDER = Path(__file__).parent
-ROLE_NAMES = ("backend", "frontend", "test")
+ROLE_NAMES = ("backend", "frontend", "test", "planner")
 
 
 class RoleError(Exception):
@@ -21,7 +21,7 @@ class RoleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One role. `commit_type` is the type in its commits' subjects.
+    """One role. `commit_type` is the type in its commits' subjects; where it `plans`, it does no task.
 
     `advice` goes into the prompt beside the verification command. Where `new_tests`, work is green only with
     a passing test that the base has not, unless the task may change tests.
@@ -35,6 +35,7 @@ class Role:
     commit_type: str
     new_tests: bool
     advice: str
+    plans: bool = False
 
     def scope(
         self,
@@ -52,7 +53,7 @@ def load_role(name: str, folder: Path = ROLES_FOLDER) -> Role:
     file = folder / name / "role.toml"
     data = _Table(file, _toml(file))
     scope, verification = data.table("scope"), data.table("verification")
-    kinds = _kinds(folder / "kinds.toml")
+    kinds, plans = _kinds(folder / "kinds.toml"), data.flag("plans")
     role = Role(
         name=name,
         title=data.text("title"),
@@ -69,9 +70,10 @@ def load_role(name: str, folder: Path = ROLES_FOLDER) -> Role:
                 Protected(kind) for kind in scope.names("protected", {kind.value: kind for kind in Protected})
             ),
         ),
-        commit_type=verification.text("commit_type"),
+        commit_type="" if plans else verification.text("commit_type"),
         new_tests=verification.flag("new_tests"),
-        advice=verification.text("advice"),
+        advice="" if plans else verification.text("advice"),
+        plans=plans,
     )
     for table in (data, scope, verification):
         table.end()

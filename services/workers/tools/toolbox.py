@@ -10,6 +10,7 @@ from services.workers.model.conversation import ToolCall, ToolResult, ToolSpec
 from services.workers.tools.component import ADD_COMPONENT
 from services.workers.tools.outline import OUTLINE
 from services.workers.tools.place import resolve
+from services.workers.tools.proposing import PROPOSE_PLAN
 from services.workers.tools.reading import GREP, LIST_FILES, READ_FILE
 from services.workers.tools.schema import Input, faults
 from services.workers.tools.testing import RUN_TESTS
@@ -29,6 +30,7 @@ TOOLS: Mapping[str, Tool] = {
         RUN_TESTS,
         ADD_COMPONENT,
         OUTLINE,
+        PROPOSE_PLAN,
     )
 }
 MAX_CALLS = 50  # in one turn

@@ -36,7 +36,7 @@ from services.lead.machine.wanted import (
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BASE = "0" * 40
-ROLES = frozenset({"backend", "frontend", "test"})
+ROLES = frozenset({"backend", "frontend", "test", "planner"})
 
 
 def task(id: str, *depends_on: str, role: str = "backend", priority: int = 2) -> PlannedTask:
@@ -44,11 +44,22 @@ def task(id: str, *depends_on: str, role: str = "backend", priority: int = 2) ->
 
 
 class Driver:
-    """One run, its records and its rows, as a journal would hold them."""
+    """One run, its records and its rows, as a journal would hold them.
 
-    def __init__(self, *tasks: PlannedTask, limits: RunLimits | None = None, checks: int = 1) -> None:
+    With a goal, the tasks are the plan that its attempt makes.
+    """
+
+    def __init__(
+        self,
+        *tasks: PlannedTask,
+        limits: RunLimits | None = None,
+        checks: int = 1,
+        goal: str = "",
+        fail_unserved: bool = False,
+    ) -> None:
         limits = limits or RunLimits()
         facts = RunFacts("r", "p", "q", "title", "/repo", BASE, "codeframe/r/head", limits, START)
+        facts = replace(facts, goal=goal, fail_unserved=fail_unserved)
         every = tuple(Check(key, "backend", f"pytest {key}") for key in range(checks))
         check_of = {each.id: index % checks for index, each in enumerate(tasks)}
         self.now = START
@@ -58,7 +69,8 @@ class Driver:
         self.task_rows: dict[str, bytes] = {}
         self.attempt_rows: dict[str, bytes] = {}
         self.run_row = b""
-        self.keep(create(e.RunCreated(facts, tasks, every, check_of), START))
+        self.plan = (tasks, every, check_of)
+        self.keep(create(e.RunCreated(facts, *(((), (), {}) if goal else self.plan)), START))
 
     def keep(self, draft: Draft) -> list[e.Event]:
         """Store a draft, as an append does."""
@@ -116,7 +128,13 @@ class Driver:
         ended = h.Ended(attempt_id, outcome, outcome.value, self.tick(), commit=commit, tree=f"tree-{commit}")
         if outcome is not Outcome.LOST:
             ended = replace(ended, result=b"\x12\x00")
+        if attempt.kind is AttemptKind.PLAN and outcome is Outcome.SUCCEEDED:
+            return self.tell(self.planned(ended))
         return self.tell(ended)
+
+    def planned(self, ended: h.Ended, served: frozenset[str] = ROLES) -> h.Planned:
+        artifact = e.ArtifactHeld("plan", "application/json", 2, "5" * 64)
+        return h.Planned(replace(ended, artifacts=(artifact,)), "a plan", *self.plan, artifact, served)
 
     def new_commit(self) -> str:
         self.commits += 1
@@ -173,8 +191,8 @@ class Driver:
                 if CancelAttempt(attempt.id) in commands(self.run):
                     self.end(attempt.id, Outcome.CANCELLED)
                 else:
-                    verify = attempt.kind is AttemptKind.VERIFY
-                    self.end(attempt.id, Outcome.SUCCEEDED if verify else judge(attempt.id))
+                    is_task = attempt.kind is AttemptKind.TASK
+                    self.end(attempt.id, judge(attempt.id) if is_task else Outcome.SUCCEEDED)
             self.merge()
             self.tell(h.ClockRead(self.tick(60)))
         raise AssertionError("the run does not end")

@@ -39,7 +39,7 @@ def step(driver: Driver, data: st.DataObject) -> None:
         case "clock":
             driver.tell(h.ClockRead(driver.tick(data.draw(st.sampled_from([0.1, 5, 100])))))
         case "serve":
-            roles = frozenset({"backend"}) if data.draw(st.booleans()) else frozenset()
+            roles = data.draw(st.frozensets(st.sampled_from(["backend", "planner"])))
             driver.tell(h.RolesServed(roles, driver.tick()))
         case "bind":
             driver.bind(data.draw(st.sampled_from(placements(run))))
@@ -65,11 +65,11 @@ def step(driver: Driver, data: st.DataObject) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(plan=plans(), checks=st.integers(1, 2), data=st.data())
+@given(plan=plans(), checks=st.integers(1, 2), goal=st.sampled_from(["", "all of it"]), data=st.data())
 def test_a_run_always_ends_and_is_stored_truly(
-    plan: list[PlannedTask], checks: int, data: st.DataObject
+    plan: list[PlannedTask], checks: int, goal: str, data: st.DataObject
 ) -> None:
-    driver = Driver(*plan, limits=RunLimits(concurrency=2, retries=1), checks=checks)
+    driver = Driver(*plan, limits=RunLimits(concurrency=2, retries=1), checks=checks, goal=goal)
     for _ in range(data.draw(st.integers(0, 60))):
         if driver.run.core.phase.final:
             break

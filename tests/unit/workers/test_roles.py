@@ -1,4 +1,4 @@
-"""The three roles as data, and what each may write."""
+"""The roles as data, and what each may write."""
 
 import shutil
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from services.workers.roles.globs import matches
 from services.workers.roles.role import ROLE_NAMES, ROLES_FOLDER, Role, RoleError, load_role
+from services.workers.tools.toolbox import TOOLS
 from services.workers.work import Protected, ScopeOverride
 
 BASE = frozenset({
@@ -92,11 +93,19 @@ def test_a_project_bounds_a_role() -> None:
 
 def test_each_role_has_its_prompt_tools_and_verification() -> None:
     roles = {name: load_role(name) for name in ROLE_NAMES}
-    assert len({role.prompt for role in roles.values()}) == 3
+    assert len({role.prompt for role in roles.values()}) == 4
     only = {name: set(role.tools) - set(roles["backend"].tools) for name, role in roles.items()}
-    assert only == {"backend": set(), "frontend": {"add_component"}, "test": {"outline"}}
-    assert [role.commit_type for role in roles.values()] == ["feat", "feat", "test"]
-    assert [role.new_tests for role in roles.values()] == [False, False, True]
+    planner = {"outline", "propose_plan"}
+    assert only == {"backend": set(), "frontend": {"add_component"}, "test": {"outline"}, "planner": planner}
+    assert [role.commit_type for role in roles.values()] == ["feat", "feat", "test", ""]
+    assert [role.new_tests for role in roles.values()] == [False, False, True, False]
+    assert [role.plans for role in roles.values()] == [False, False, False, True]
+
+
+def test_a_planner_can_write_nothing() -> None:
+    role = load_role("planner")
+    assert not [name for name in role.tools if TOOLS[name].writes]
+    assert role.scope(frozenset(Protected), frozenset()).refusal("README.md") is not None
 
 
 @pytest.mark.parametrize(
@@ -153,8 +162,8 @@ def test_a_mistake_in_a_role_names_the_file(folder: Path, old: str, new: str, me
 
 
 def test_a_role_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(RoleError, match=r"planner/role\.toml: No such file"):
-        load_role("planner")
+    with pytest.raises(RoleError, match=r"painter/role\.toml: No such file"):
+        load_role("painter")
 
 
 def test_a_role_is_frozen() -> None:
