@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import math
 import os
 import secrets
 import signal
@@ -23,6 +24,7 @@ from demo.claude.app import make_app
 from demo.claude.bill import Bill, BillError
 from demo.claude.cache import PromptCache
 from demo.claude.catalogue import DEFAULT_MODELS
+from demo.claude.limits import Limits, RateLimit
 from demo.claude.script import ScriptError, load_scripts
 
 DEFAULT_KEY = "scripted-key"
@@ -67,9 +69,28 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
         help="multiply the waits of slow steps; 0 is none (default: %(default)s)",
     )
     parser.add_argument(
+        "--rate-limit",
+        type=_positive,
+        metavar="REQUESTS",
+        help="answer 429 to more requests a second, as many at once (default: no limit)",
+    )
+    parser.add_argument(
+        "--context-tokens",
+        type=int,
+        metavar="TOKENS",
+        help="answer 400 to a longer conversation (default: no limit)",
+    )
+    parser.add_argument(
         "--exit-with-parent", action="store_true", help="stop when standard input, a pipe, is closed"
     )
     return parser.parse_args(given)
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError(text)
+    return number
 
 
 class _Server(uvicorn.Server):
@@ -165,7 +186,9 @@ def main(given: Sequence[str]) -> int:
         except (ScriptError, BillError, _ServingError) as error:
             print(f"scripted Claude: {error}", file=sys.stderr)
             return 1
-        actor = Actor(scripts, models, bill, PromptCache(time.monotonic), _new_id, options.pace)
+        rate = RateLimit(options.rate_limit) if options.rate_limit else None
+        limits = Limits(time.monotonic, _now, rate, options.context_tokens)
+        actor = Actor(scripts, models, bill, PromptCache(time.monotonic), limits, _new_id, options.pace)
         app = make_app(actor, bill, models, options.api_key, _new_id)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 

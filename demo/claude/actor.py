@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
 from demo.claude.bill import Bill
-from demo.claude.cache import PromptCache, estimate
+from demo.claude.cache import PromptCache, estimate, size
 from demo.claude.conversation import Conversation, read_conversation
 from demo.claude.errors import ApiError, error_body, error_type
+from demo.claude.limits import Limits
 from demo.claude.reply import Reply, delta_text, events, message, reply
 from demo.claude.request import MessagesRequest, read_request
 from demo.claude.script import Fault, Mismatch, Script, Step, check_calls
@@ -34,6 +35,7 @@ class Actor:
         models: tuple[str, ...],
         bill: Bill,
         cache: PromptCache,
+        limits: Limits,
         new_id: Callable[[str], str],
         pace: float = 1.0,
     ) -> None:
@@ -42,6 +44,7 @@ class Actor:
         self._models = models
         self._bill = bill
         self._cache = cache
+        self._limits = limits
         self._new_id = new_id
         self._pace = pace
         self._tried: Counter[tuple[str, int, int]] = Counter()
@@ -57,6 +60,8 @@ class Actor:
             if request.model not in self._models:
                 raise ApiError(404, f"model: {request.model}")
             conversation = read_conversation(request)
+            headers = self._limits.take()
+            self._limits.check_length(size(request))
             step, fault = self._choose(request, conversation)
         except ApiError as error:
             self._bill.refused(request_id, error.status, error.message, conversation)
@@ -68,7 +73,8 @@ class Actor:
         said = reply(step, request.model, request.max_tokens, tokens, self._new_id, garble)
         self._bill.started(request_id, request.model, conversation, tokens)
         log.info("%s %s turn %d: %s", request_id, conversation.marker, conversation.turn, _told(said))
-        return Turn(request_id, request.stream, said, step.pace * self._pace, fault, self._bill)
+        pace = step.pace * self._pace
+        return Turn(request_id, request.stream, said, pace, fault, self._bill, headers)
 
     def _choose(self, request: MessagesRequest, conversation: Conversation) -> tuple[Step, Fault | None]:
         script = self._scripts.get(conversation.marker)
@@ -99,6 +105,7 @@ class Turn:
     pace: float
     fault: Fault | None
     bill: Bill
+    headers: Mapping[str, str]
 
     async def events(self) -> AsyncGenerator[bytes]:
         """The reply as server-sent events. Raises Dropped where the script cuts the connection."""

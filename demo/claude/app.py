@@ -35,8 +35,8 @@ def make_app(
     async def messages(http: Request, request_id: str) -> Response:
         turn = actor.begin(await _body(http), request_id)
         if turn.streamed:
-            return BodyResponse(turn.events(), "text/event-stream; charset=utf-8", request_id)
-        return BodyResponse(turn.whole(), "application/json", request_id)
+            return BodyResponse(turn.events(), "text/event-stream; charset=utf-8", request_id, turn.headers)
+        return BodyResponse(turn.whole(), "application/json", request_id, turn.headers)
 
     async def list_models(http: Request, request_id: str) -> Response:
         return JSONResponse(model_page(models), headers={"request-id": request_id})
@@ -126,7 +126,7 @@ async def _body(http: Request) -> bytes:
 
 
 def _refusal(error: ApiError, request_id: str) -> Response:
-    headers = {"request-id": request_id}
+    headers = {"request-id": request_id, **error.headers}
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:g}"
     return JSONResponse(

@@ -96,6 +96,11 @@ class PromptCache:
         self._expiry[digest] = until
 
 
+def size(request: MessagesRequest) -> int:
+    """All tokens of a request's input."""
+    return list(_places(request))[-1].tokens
+
+
 def _places(request: MessagesRequest) -> Iterator[_Place]:
     blocks = cacheable_blocks(request)
     headings = [

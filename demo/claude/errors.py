@@ -1,11 +1,15 @@
 """What the API answers where it does not reply: a status, and an error body of Anthropic's shape."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
+    413: "request_too_large",
     429: "rate_limit_error",
     504: "timeout_error",
     529: "overloaded_error",
@@ -18,10 +22,17 @@ def error_type(status: int) -> str:
 
 
 class ApiError(Exception):
-    """A request is refused. `retry_after` is in seconds."""
+    """A request is refused. `retry_after` is in seconds; `headers` are sent too."""
 
-    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__(message)
+        self.headers = headers
         self.status = status
         self.message = message
         self.retry_after = retry_after

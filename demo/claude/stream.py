@@ -21,11 +21,14 @@ def encode_event(event: Mapping[str, object]) -> bytes:
 class BodyResponse(Response):
     """A 200 whose body is sent as it comes. Where the client goes away, `body` is cancelled."""
 
-    def __init__(self, body: AsyncGenerator[bytes], media_type: str, request_id: str) -> None:
+    def __init__(
+        self, body: AsyncGenerator[bytes], media_type: str, request_id: str, headers: Mapping[str, str]
+    ) -> None:
         self.status_code = 200
         self.background = None
         self._body = body
-        self.init_headers({"content-type": media_type, "request-id": request_id, "cache-control": "no-cache"})
+        own = {"content-type": media_type, "request-id": request_id, "cache-control": "no-cache"}
+        self.init_headers({**own, **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response. Dropped, raised by the body, leaves it incomplete, so that it is cut off."""

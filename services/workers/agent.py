@@ -1,10 +1,9 @@
 """The agent: asks its model, does what it says, shows it what came of that, until the work is verified."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import ClassVar
 
+from services.workers.allowance import check_may_go_on
 from services.workers.broadcast import (
     Activity,
     Broadcast,
@@ -14,13 +13,22 @@ from services.workers.broadcast import (
     TaskInProgress,
     TurnPaid,
 )
+from services.workers.calls import described
 from services.workers.clock import Clock
+from services.workers.context import shortened
 from services.workers.desk import AgentRecord, Desk, Verdict
-from services.workers.model.conversation import Conversation, Model, Reply, Stop, ToolCall, UserMessage
+from services.workers.model.conversation import (
+    Conversation,
+    ConversationTooLong,
+    Model,
+    Reply,
+    Stop,
+    UserMessage,
+)
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.prompt import GO_ON, correction_prompt, first_prompt, system_prompt
 from services.workers.repeats import Repeats
-from services.workers.roles.role import Role, load_role
+from services.workers.roles.role import Role
 from services.workers.roles.scope import Scope
 from services.workers.tools.clip import clip, line
 from services.workers.tools.toolbox import Toolbox
@@ -28,7 +36,6 @@ from services.workers.transcript import Transcript
 from services.workers.turn import Turn
 from services.workers.work import Limits, ModelUsage, PlanWork, TaskWork, TurnUsage
 
-MAX_REPEATS = 5
 MAX_MESSAGE = 8000
 STARTED, VERIFYING = 10, 80  # progress
 
@@ -131,20 +138,19 @@ class WorkerAgent:
             reply = await self._query()
             if reply.stop is Stop.END_TURN:
                 return
-            if self._repeats.count(reply.calls) >= MAX_REPEATS:
-                what = _described(reply.calls)
-                raise AttemptFailed(Outcome.STUCK, f"did the same {MAX_REPEATS} times over: {what}")
-            self._tell(await self._act(reply))
+            self._repeats.did(reply.calls)
+            observed = await self._act(reply)
+            self._tell(observed)
+            self._repeats.found(reply.calls, observed.results)
 
     async def _query(self) -> Reply:
-        if self._turns >= self._limits.turns:
-            raise AttemptFailed(Outcome.STUCK, f"not done after {self._turns} turns")
+        check_may_go_on(self._limits, self._turns, self._usage.values())
         self._turns += 1
         turn = Turn(self._desk, self._broadcast, self._clock)
         started = self._clock.monotonic()
         try:
             try:
-                reply = await self._model.turn(self._conversation, turn)
+                reply = await self._ask(turn)
             finally:
                 self._settle(turn, started)
         except AttemptFailed:
@@ -156,12 +162,27 @@ class WorkerAgent:
             await self._broadcast(Activity("model", line(reply.text)))
         return reply
 
+    async def _ask(self, turn: Turn) -> Reply:
+        """Ask the model; a conversation that has outgrown its context is shortened and asked with again."""
+        while True:
+            try:
+                return await self._model.turn(self._conversation, turn)
+            except ConversationTooLong as error:
+                shorter = shortened(self._conversation)
+                if shorter is None:  # the task alone is too long, and always will be; or what was said since
+                    outcome = Outcome.PROVIDER_REJECTED if self._turns == 1 else Outcome.STUCK
+                    raise AttemptFailed(outcome, f"nothing is left to be shortened: {error}") from None
+            self._conversation = shorter.conversation
+            self._note("shortened", messages=shorter.messages)
+            told = f"{shorter.messages} old messages were shortened"
+            await self._broadcast(Activity("model", f"the conversation outgrew the model's context: {told}"))
+
     async def _act(self, reply: Reply) -> UserMessage:
         """Do what the reply asks for; the results are what the model is told next."""
         if reply.stop is Stop.CUT_OFF:
             return UserMessage(text=GO_ON)
         for call in reply.calls:
-            await self._broadcast(Activity("tool", _described([call])))
+            await self._broadcast(Activity("tool", described([call])))
         return UserMessage(await self._toolbox.run(reply.calls))
 
     def _tell(self, message: UserMessage) -> None:
@@ -189,44 +210,3 @@ class WorkerAgent:
         if turn.usage is not None:
             last = self._paid[-1]
             await self._broadcast(TurnPaid(last.turn, last.usage, last.request_ids[-1], last.duration))
-
-
-class _RoleAgent(WorkerAgent):
-    """A WorkerAgent whose role is named by its class."""
-
-    role_name: ClassVar[str]
-
-    def __init__(
-        self, model: Model, desk: Desk, broadcast: Broadcast, *, model_name: str, limits: Limits, clock: Clock
-    ) -> None:
-        role = load_role(self.role_name)
-        super().__init__(role, model, desk, broadcast, model_name=model_name, limits=limits, clock=clock)
-
-
-class BackendWorkerAgent(_RoleAgent):
-    """The backend role's agent."""
-
-    role_name = "backend"
-
-
-class FrontendWorkerAgent(_RoleAgent):
-    """The frontend role's agent."""
-
-    role_name = "frontend"
-
-
-class TestWorkerAgent(_RoleAgent):
-    """The test role's agent."""
-
-    __test__ = False  # not a test, whatever its name
-    role_name = "test"
-
-
-def _described(calls: Sequence[ToolCall]) -> str:
-    """The calls in a line: each tool, and what it is about."""
-    told = [f"{call.name} {_about(call)}".rstrip() for call in calls]
-    return line("; ".join(told) or "a reply that was cut off")
-
-
-def _about(call: ToolCall) -> str:
-    return " ".join(str(call.input[name]) for name in ("pattern", "path", "paths") if name in call.input)

@@ -32,7 +32,9 @@ PLAN_RULES = """\
   can propose it again.
 """
 
-GO_ON = "Your reply was cut off because it was too long. Go on, in smaller steps."
+GO_ON = (
+    "Your reply was cut off because it was too long; a tool call in it was not done. Go on, in smaller steps."
+)
 
 
 def system_prompt(role: Role) -> str:

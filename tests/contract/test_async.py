@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.workers.agent import BackendWorkerAgent, FrontendWorkerAgent, TestWorkerAgent
+from services.workers.role_agents import BackendWorkerAgent, FrontendWorkerAgent, TestWorkerAgent
 from tests.contract.async_rules import (
     Offence,
     Rule,

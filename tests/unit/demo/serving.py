@@ -20,6 +20,7 @@ from demo.claude.app import make_app
 from demo.claude.bill import Bill
 from demo.claude.cache import PromptCache
 from demo.claude.catalogue import DEFAULT_MODELS
+from demo.claude.limits import Limits, RateLimit
 from demo.claude.script import load_scripts
 
 KEY = "a-key"
@@ -71,7 +72,13 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(folder: Path, scripts: Mapping[str, str], pace: float = 1) -> AsyncIterator[Serving]:
+async def serving(
+    folder: Path,
+    scripts: Mapping[str, str],
+    pace: float = 1,
+    rate_limit: float | None = None,
+    context_tokens: int | None = None,
+) -> AsyncIterator[Serving]:
     """Serve these scripts (file name -> YAML) until the end of the block."""
     (folder / "scripts").mkdir()
     for name, text in scripts.items():
@@ -83,7 +90,9 @@ async def serving(folder: Path, scripts: Mapping[str, str], pace: float = 1) -> 
 
     bill = WatchedBill(folder, lambda: datetime.now(UTC))
     cache = PromptCache(time.monotonic)
-    actor = Actor(load_scripts([folder / "scripts"]), DEFAULT_MODELS, bill, cache, new_id, pace)
+    rate = RateLimit(rate_limit) if rate_limit else None
+    limits = Limits(time.monotonic, lambda: datetime.now(UTC), rate, context_tokens)
+    actor = Actor(load_scripts([folder / "scripts"]), DEFAULT_MODELS, bill, cache, limits, new_id, pace)
     app = make_app(actor, bill, DEFAULT_MODELS, KEY, new_id)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -1,10 +1,11 @@
 """A real git worktree with scripted test runs, as tools see a workspace."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from services.workers.desk import GitAnswer
+from services.workers.desk import BaseFacts, GitAnswer, Verdict
 
 
 class GitWorkspace:
@@ -13,7 +14,7 @@ class GitWorkspace:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.ran: list[tuple[str, ...]] = []
-        self.test_output = "1 passed\nexit code 0"
+        self.test_output = "1 passed\nexit code 0; 1 passed"
 
     async def git(self, *arguments: str) -> GitAnswer:
         process = await asyncio.create_subprocess_exec(
@@ -43,6 +44,32 @@ class GitWorkspace:
             path.relative_to(self.root).as_posix(): path.read_bytes().decode(errors="replace")
             for path in found
         }
+
+
+class GitDesk(GitWorkspace):
+    """A git workspace whose verdicts a test gives."""
+
+    def __init__(self, root: Path, verdicts: Sequence[Verdict], has_tests: bool = True) -> None:
+        super().__init__(root)
+        self.base = BaseFacts("python -m pytest", has_tests, frozenset({"tests/test_old.py"}))
+        self.verified: list[dict[str, str]] = []
+        self.stopped = 0
+        self.is_stopped = False
+        self._verdicts = iter(verdicts)
+
+    async def verify(self) -> Verdict:
+        self.verified.append(self.files())
+        return next(self._verdicts)
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        assert not self.is_stopped
+        self.is_stopped = True
+        self.stopped += 1
+        try:
+            yield
+        finally:
+            self.is_stopped = False
 
 
 async def git_workspace(root: Path) -> GitWorkspace:

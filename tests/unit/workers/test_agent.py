@@ -3,19 +3,13 @@
 import asyncio
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from services.workers.agent import (
-    BackendWorkerAgent,
-    FrontendWorkerAgent,
-    TestWorkerAgent,
-    WorkerAgent,
-)
+from services.workers.agent import WorkerAgent
 from services.workers.broadcast import (
     Activity,
     Correction,
@@ -25,12 +19,13 @@ from services.workers.broadcast import (
     TaskInProgress,
     TurnPaid,
 )
-from services.workers.desk import BaseFacts, Verdict
+from services.workers.desk import Verdict
 from services.workers.model.conversation import Conversation, Reply, Stop, ToolCall, TurnObserver
 from services.workers.outcome import AttemptFailed, Outcome
+from services.workers.role_agents import BackendWorkerAgent, FrontendWorkerAgent, TestWorkerAgent
 from services.workers.transcript import MAX_BYTES, Transcript
 from services.workers.work import Limits, ModelUsage, PreviousAttempt, Protected, TaskWork
-from tests.unit.workers.git_workspace import GitWorkspace, git_workspace
+from tests.unit.workers.git_workspace import GitDesk, git_workspace
 
 TASK = TaskWork(
     "1.2", "Add a sum", "Write `sum.py`.\n\n[script: sum]", 1, "a" * 40, "codeframe/r/attempts/1.2/1"
@@ -93,32 +88,6 @@ class SayingModel:
         if inspect.isawaitable(told):
             await told
         return done()
-
-
-class GitDesk(GitWorkspace):
-    """A git workspace whose verdicts a test gives."""
-
-    def __init__(self, root: Path, verdicts: Sequence[Verdict], has_tests: bool = True) -> None:
-        super().__init__(root)
-        self.base = BaseFacts("python -m pytest", has_tests, frozenset({"tests/test_old.py"}))
-        self.verified: list[dict[str, str]] = []
-        self.stopped = 0
-        self.is_stopped = False
-        self._verdicts = iter(verdicts)
-
-    async def verify(self) -> Verdict:
-        self.verified.append(self.files())
-        return next(self._verdicts)
-
-    @contextmanager
-    def clock_stopped(self) -> Iterator[None]:
-        assert not self.is_stopped
-        self.is_stopped = True
-        self.stopped += 1
-        try:
-            yield
-        finally:
-            self.is_stopped = False
 
 
 class Attempt:
