@@ -73,5 +73,5 @@ lock: $(READY) ## Resolves the dependencies anew and writes both lock files
 
 .PHONY: clean
 clean: ## Removes .venv, caches and what the demo left
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* build dist *.egg-info
+	rm -rf .venv .demo .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

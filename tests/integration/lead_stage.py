@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codeframe.v1 import events_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2
+from codeframe.v1 import events_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2, status_pb2
 from services.lead.artifacts import ArtifactStore
 from services.lead.attempt_call import Patience
 from services.lead.conductor import Stage
@@ -102,11 +102,19 @@ class Lead:
 
     async def events(self, run_id: str) -> list[events_pb2.Event]:
         """Every public event of a run, or of the fleet, in order."""
-        found: list[events_pb2.Event] = []
-        after, head = 0, (await self.journal.bounds()).head
-        while after < head:
+        return [each.event for each in await self.journaled(run_id)]
+
+    async def journaled(self, run_id: str) -> list[status_pb2.JournaledEvent]:
+        """The same, each at its place, as the journal holds it."""
+        found: list[status_pb2.JournaledEvent] = []
+        bounds = await self.journal.bounds()
+        after = 0
+        while after < bounds.head:
             page = await self.journal.entries(after, Filter(runs=frozenset({run_id})))
-            found += [events_pb2.Event.FromString(entry.record.body) for entry in page.entries]
+            for entry in page.entries:
+                event = events_pb2.Event.FromString(entry.record.body)
+                cursor = f"{bounds.log_id}.{entry.revision}"
+                found.append(status_pb2.JournaledEvent(revision=entry.revision, cursor=cursor, event=event))
             after = page.through
         return found
 
