@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 MAX_TASKS = 10_000
 DEFAULT_PRIORITY = 2
+UNVERIFIED = "none"
+"""A task's `verification` that says that nothing verifies its work."""
 
 PLANNER = "planner"
 """The role that makes plans of goals. No task has it."""
@@ -36,6 +38,11 @@ class PlannedTask:
     setup: str = ""
     model: str = ""
     may_change: frozenset[Protected] = frozenset()
+
+    @property
+    def unverified(self) -> bool:
+        """Whether nothing verifies its work."""
+        return self.verification == UNVERIFIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePosixPath
 
+from codeframe.plan import UNVERIFIED
 from codeframe.tomlfile import Table, TomlError, read_toml
 
 PROJECT_FILE = "codeframe.toml"
@@ -89,7 +90,7 @@ def read_project(text: str, path: str = PROJECT_FILE) -> ProjectFile:
         project = ProjectFile(
             setup=_command(setup),
             setup_paths=_paths(setup, "paths", _PATHS_LIMIT),
-            verification=_command(verification),
+            verification=_verification(verification),
             report=_report(verification),
             timeout=_timeout(verification),
             model=top.text("model", longest=_MODEL_LENGTH).strip(),
@@ -110,7 +111,7 @@ def _role(roles: Table, name: str) -> RoleOverride:
         model=table.text("model", longest=_MODEL_LENGTH).strip(),
         setup=_command(setup),
         setup_paths=_paths(setup, "paths", _PATHS_LIMIT),
-        verification=_command(verification),
+        verification=_verification(verification),
         report=_report(verification),
         allow=_paths(table, "allow", _GLOBS_LIMIT),
         deny=_paths(table, "deny", _GLOBS_LIMIT),
@@ -119,6 +120,13 @@ def _role(roles: Table, name: str) -> RoleOverride:
 
 def _command(table: Table) -> str:
     return table.text("command", longest=_COMMAND_LENGTH).strip()
+
+
+def _verification(table: Table) -> str:
+    command = _command(table)
+    if command == UNVERIFIED:
+        table.problem("command", f"must be a command; a task of a plan may say verification: {UNVERIFIED}")
+    return command
 
 
 def _report(table: Table) -> str:

@@ -9,7 +9,7 @@ from codeframe.v1 import status_pb2
 # Payload name -> the fields that its frame has. A field marked "?" is left out where it is unset.
 # What the system before this one did not know has no frame: it is told by server-sent events.
 _FIELDS = {
-    "task_status_changed": "task_id status agent_id? progress?",
+    "task_status_changed": "task_id status agent_id? progress? unverified?",
     "task_assigned": "task_id agent_id",
     "task_blocked": "task_id blocked_by",
     "task_unblocked": "task_id unblocked_by",

@@ -218,7 +218,7 @@ def task_request(
     turns: int = 100,
     verification: str = "python -m pytest -q",
 ) -> worker_pb2.ExecuteTaskRequest:
-    """A request to do a task from a base, whose known tests are these."""
+    """A request to do a task from a base, whose known tests are these; with no verification, UNVERIFIED."""
     attempt_id = attempt_id or f"run.{task_id}.1"
     request = _request(project, base, attempt_id, role, verification, timeout, test_timeout, grace)
     request.limits.corrections, request.limits.turns = corrections, turns
@@ -233,8 +233,11 @@ def task_request(
             start_commit=start,
             branch=f"codeframe/run/attempts/{attempt_id}",
             may_change=[plan_pb2.ProtectedKind.Value(f"PROTECTED_KIND_{kind}") for kind in may_change],
+            unverified=not verification,
         )
     )
+    if not verification:
+        request.ClearField("checks")
     return request
 
 

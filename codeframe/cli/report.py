@@ -14,6 +14,8 @@ from codeframe.cli.names import first_line, outcome, run_state, spoken, task_sta
 from codeframe.client import Client
 from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2
 
+UNVERIFIED = "UNVERIFIED: the plan says verification: none"
+
 
 async def report(client: Client, run_id: str, console: Console, *, attempts: bool = False) -> lead_pb2.Run:
     """Print a run: its state, branch, tasks with their evidence, and what it took; each attempt if asked."""
@@ -30,7 +32,7 @@ async def report(client: Client, run_id: str, console: Console, *, attempts: boo
         for attempt in made:
             for line in _attempt(attempt):
                 console.print(line, soft_wrap=True)
-    for warning in _warnings(made):
+    for warning in _warnings(run, made):
         console.print(Text(warning, style="bold yellow"), soft_wrap=True)
     for usage in run.usage:
         console.print(Text(f"  {usage.model}: {_tokens(usage)}"), soft_wrap=True)
@@ -62,16 +64,21 @@ def _tasks(tasks: Sequence[lead_pb2.Task], by_task: Mapping[str, Sequence[lead_p
             why = outcome(task.reason) if task.reason else ""
             evidence = ": ".join(part for part in (why, first_line(task.message)) if part)
         state = task_state(task.state)
+        if task.unverified and task.state == state_pb2.TASK_STATE_COMPLETED:
+            state += " UNVERIFIED"
         table.add_row(task.task_id, task.role, state, str(task.attempts), task.commit[:10], Text(evidence))
     return table
 
 
 def _evidence(result: evidence_pb2.TaskResult) -> str:
     """The verification that judged an attempt's commit, in a line."""
-    if not result.verifications:
+    if not result.verifications and not result.unverified:
         return ""
-    last = result.verifications[-1]
-    parts = [f"{_counts(last)} by {last.command}", _plural(result.file_count, "file")]
+    verdict = UNVERIFIED
+    if not result.unverified:
+        last = result.verifications[-1]
+        verdict = f"{_counts(last)} by {last.command}"
+    parts = [verdict, _plural(result.file_count, "file")]
     if result.corrections:
         parts.append(_plural(result.corrections, "correction"))
     return "; ".join([*parts, f"sandbox {result.sandbox_mode}"])
@@ -97,6 +104,8 @@ def _attempt(attempt: lead_pb2.Attempt) -> Iterator[Text]:
     yield Text(f"  {attempt.agent_id} at {attempt.worker}{confined}{asked}")
     if result.commit:
         yield Text(f"  commit {result.commit} {result.commit_subject}")
+    if result.unverified:
+        yield Text(f"  {UNVERIFIED}", style="yellow")
     for run in result.verifications:
         yield Text(f"  {_counts(run)} by {run.command} of {run.commit[:10]}")
         if run.summary:
@@ -108,8 +117,11 @@ def _attempt(attempt: lead_pb2.Attempt) -> Iterator[Text]:
         yield Text(f"  artifact {artifact.name}: {artifact.size:,} bytes{cut}")
 
 
-def _warnings(attempts: Sequence[lead_pb2.Attempt]) -> Iterator[str]:
+def _warnings(run: lead_pb2.Run, attempts: Sequence[lead_pb2.Attempt]) -> Iterator[str]:
     results = [attempt.result for attempt in attempts]
+    if run.counts.unverified:
+        completed = _plural(run.counts.unverified, "completed task")
+        yield f"UNVERIFIED: nothing verified {completed}, as the plan says"
     if any(result.sandbox_mode == "none" for result in results):
         yield "SANDBOX NONE: commands of the project ran unconfined, as the operator asked"
     if any(usage.scripted for result in results for usage in result.usage):

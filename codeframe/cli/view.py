@@ -31,7 +31,7 @@ class TaskView:
             case state_pb2.TASK_STATE_IN_PROGRESS:
                 return spoken(state_pb2.TaskPhase, task.phase)
             case state_pb2.TASK_STATE_COMPLETED:
-                return task.commit[:10]
+                return f"{task.commit[:10]} UNVERIFIED".strip() if task.unverified else task.commit[:10]
             case state_pb2.TASK_STATE_FAILED:
                 return ": ".join(part for part in (outcome(task.reason), first_line(task.message)) if part)
             case _:

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63odeframe/v1/events.proto\x12\x0c\x63odeframe.v1\x1a\x1b\x63odeframe/v1/evidence.proto\x1a\x18\x63odeframe/v1/state.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\t\n\x05\x45vent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nattempt_id\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12>\n\x13task_status_changed\x18\n \x01(\x0b\x32\x1f.codeframe.v1.TaskStatusChangedH\x00\x12\x33\n\rtask_assigned\x18\x0b \x01(\x0b\x32\x1a.codeframe.v1.TaskAssignedH\x00\x12\x31\n\x0ctask_blocked\x18\x0c \x01(\x0b\x32\x19.codeframe.v1.TaskBlockedH\x00\x12\x35\n\x0etask_unblocked\x18\r \x01(\x0b\x32\x1b.codeframe.v1.TaskUnblockedH\x00\x12\x33\n\ragent_created\x18\x0e \x01(\x0b\x32\x1a.codeframe.v1.AgentCreatedH\x00\x12@\n\x14\x61gent_status_changed\x18\x0f \x01(\x0b\x32 .codeframe.v1.AgentStatusChangedH\x00\x12\x33\n\ragent_retired\x18\x10 \x01(\x0b\x32\x1a.codeframe.v1.AgentRetiredH\x00\x12\x33\n\ragent_resumed\x18\x11 \x01(\x0b\x32\x1a.codeframe.v1.AgentResumedH\x00\x12\x37\n\x0f\x61\x63tivity_update\x18\x12 \x01(\x0b\x32\x1c.codeframe.v1.ActivityUpdateH\x00\x12/\n\x0btest_result\x18\x13 \x01(\x0b\x32\x18.codeframe.v1.TestResultH\x00\x12=\n\x12\x63orrection_attempt\x18\x14 \x01(\x0b\x32\x1f.codeframe.v1.CorrectionAttemptH\x00\x12\x37\n\x0fprogress_update\x18\x15 \x01(\x0b\x32\x1c.codeframe.v1.ProgressUpdateH\x00\x12\x35\n\x0e\x63ommit_created\x18\x16 \x01(\x0b\x32\x1b.codeframe.v1.CommitCreatedH\x00\x12\x37\n\x0f\x61ttempt_started\x18\x17 \x01(\x0b\x32\x1c.codeframe.v1.AttemptStartedH\x00\x12\x33\n\rattempt_ended\x18\x18 \x01(\x0b\x32\x1a.codeframe.v1.AttemptEndedH\x00\x12\x35\n\x0eusage_recorded\x18\x19 \x01(\x0b\x32\x1b.codeframe.v1.UsageRecordedH\x00\x12<\n\x12run_status_changed\x18\x1a \x01(\x0b\x32\x1e.codeframe.v1.RunStatusChangedH\x00\x12\x33\n\rplan_proposed\x18\x1b \x01(\x0b\x32\x1a.codeframe.v1.PlanProposedH\x00\x12=\n\x12provider_throttled\x18\x1c \x01(\x0b\x32\x1f.codeframe.v1.ProviderThrottledH\x00\x42\t\n\x07payload\"\xd4\x02\n\x11TaskStatusChanged\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x06status\x18\x02 \x01(\x0e\x32\x17.codeframe.v1.TaskState\x12\x15\n\x08\x61gent_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08progress\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12&\n\x05phase\x18\x05 \x01(\x0e\x32\x17.codeframe.v1.TaskPhase\x12-\n\x0bwaiting_for\x18\x06 \x01(\x0e\x32\x18.codeframe.v1.WaitingFor\x12%\n\x06reason\x18\x07 \x01(\x0e\x32\x15.codeframe.v1.Outcome\x12\x0f\n\x07message\x18\x08 \x01(\t\x12.\n\nretry_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\t_agent_idB\x0b\n\t_progress\"1\n\x0cTaskAssigned\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\"2\n\x0bTaskBlocked\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nblocked_by\x18\x02 \x03(\t\"6\n\rTaskUnblocked\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x0cunblocked_by\x18\x02 \x03(\t\"4\n\x0c\x41gentCreated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\nagent_type\x18\x02 \x01(\t\"\xa6\x01\n\x12\x41gentStatusChanged\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.codeframe.v1.AgentState\x12\x1c\n\x0f\x63urrent_task_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08progress\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x12\n\x10_current_task_idB\x0b\n\t_progress\" \n\x0c\x41gentRetired\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\" \n\x0c\x41gentResumed\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"X\n\x0e\x41\x63tivityUpdate\x12\x15\n\ractivity_type\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"\x7f\n\nTestResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x05\x12\x0e\n\x06\x65rrors\x18\x04 \x01(\x05\x12\x0f\n\x07skipped\x18\x05 \x01(\x05\x12\x10\n\x08\x64uration\x18\x06 \x01(\x01\x12\r\n\x05green\x18\x07 \x01(\x08\"\xb0\x01\n\x11\x43orrectionAttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x02 \x01(\x05\x12\x14\n\x0cmax_attempts\x18\x03 \x01(\x05\x12.\n\x06status\x18\x04 \x01(\x0e\x32\x1e.codeframe.v1.CorrectionStatus\x12\x1a\n\rerror_summary\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_error_summary\"B\n\x0eProgressUpdate\x12\x11\n\tcompleted\x18\x01 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x05\x12\r\n\x05total\x18\x03 \x01(\x05\"i\n\rCommitCreated\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ommit_hash\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x66iles\x18\x04 \x03(\t\x12\x12\n\nfile_count\x18\x05 \x01(\x05\"\x81\x01\n\x0e\x41ttemptStarted\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.codeframe.v1.AttemptKind\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x13\n\x0b\x62\x61se_commit\x18\x05 \x01(\t\"\xf8\x01\n\x0c\x41ttemptEnded\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.codeframe.v1.AttemptKind\x12&\n\x07outcome\x18\x04 \x01(\x0e\x32\x15.codeframe.v1.Outcome\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x06 \x01(\t\x12\x15\n\rlast_sequence\x18\x07 \x01(\x03\x12)\n\tartifacts\x18\x08 \x03(\x0b\x32\x16.codeframe.v1.Artifact\x12\x13\n\x0b\x63orrections\x18\t \x01(\x05\"\xa1\x01\n\rUsageRecorded\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04turn\x18\x02 \x01(\x05\x12\'\n\x05usage\x18\x03 \x01(\x0b\x32\x18.codeframe.v1.ModelUsage\x12\x1b\n\x13provider_request_id\x18\x04 \x01(\t\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa2\x01\n\x10RunStatusChanged\x12&\n\x06status\x18\x01 \x01(\x0e\x32\x16.codeframe.v1.RunState\x12)\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.codeframe.v1.RunFailure\x12\x0e\n\x06\x62ranch\x18\x03 \x01(\t\x12\x13\n\x0bhead_commit\x18\x04 \x01(\t\x12\x16\n\x0eunserved_roles\x18\x05 \x03(\t\"\x82\x01\n\x0cPlanProposed\x12\r\n\x05title\x18\x01 \x01(\t\x12\x12\n\ntask_count\x18\x02 \x01(\x05\x12)\n\x05tasks\x18\x03 \x03(\x0b\x32\x1a.codeframe.v1.ProposedTask\x12$\n\x04plan\x18\x04 \x01(\x0b\x32\x16.codeframe.v1.Artifact\"P\n\x0cProposedTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x12\n\ndepends_on\x18\x04 \x03(\t\"\x88\x01\n\x11ProviderThrottled\x12\x17\n\x0fkey_fingerprint\x18\x01 \x01(\t\x12\x14\n\x0cmodel_family\x18\x02 \x01(\t\x12/\n\x0bresume_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bunavailable\x18\x04 \x01(\x08*\x93\x01\n\x10\x43orrectionStatus\x12!\n\x1d\x43ORRECTION_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43ORRECTION_STATUS_STARTED\x10\x01\x12\x1f\n\x1b\x43ORRECTION_STATUS_SUCCEEDED\x10\x02\x12\x1c\n\x18\x43ORRECTION_STATUS_FAILED\x10\x03\x42<\n\x10\x64\x65v.codeframe.v1P\x01Z&codeframe.dev/codeframe/v1;codeframev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63odeframe/v1/events.proto\x12\x0c\x63odeframe.v1\x1a\x1b\x63odeframe/v1/evidence.proto\x1a\x18\x63odeframe/v1/state.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\t\n\x05\x45vent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nattempt_id\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12>\n\x13task_status_changed\x18\n \x01(\x0b\x32\x1f.codeframe.v1.TaskStatusChangedH\x00\x12\x33\n\rtask_assigned\x18\x0b \x01(\x0b\x32\x1a.codeframe.v1.TaskAssignedH\x00\x12\x31\n\x0ctask_blocked\x18\x0c \x01(\x0b\x32\x19.codeframe.v1.TaskBlockedH\x00\x12\x35\n\x0etask_unblocked\x18\r \x01(\x0b\x32\x1b.codeframe.v1.TaskUnblockedH\x00\x12\x33\n\ragent_created\x18\x0e \x01(\x0b\x32\x1a.codeframe.v1.AgentCreatedH\x00\x12@\n\x14\x61gent_status_changed\x18\x0f \x01(\x0b\x32 .codeframe.v1.AgentStatusChangedH\x00\x12\x33\n\ragent_retired\x18\x10 \x01(\x0b\x32\x1a.codeframe.v1.AgentRetiredH\x00\x12\x33\n\ragent_resumed\x18\x11 \x01(\x0b\x32\x1a.codeframe.v1.AgentResumedH\x00\x12\x37\n\x0f\x61\x63tivity_update\x18\x12 \x01(\x0b\x32\x1c.codeframe.v1.ActivityUpdateH\x00\x12/\n\x0btest_result\x18\x13 \x01(\x0b\x32\x18.codeframe.v1.TestResultH\x00\x12=\n\x12\x63orrection_attempt\x18\x14 \x01(\x0b\x32\x1f.codeframe.v1.CorrectionAttemptH\x00\x12\x37\n\x0fprogress_update\x18\x15 \x01(\x0b\x32\x1c.codeframe.v1.ProgressUpdateH\x00\x12\x35\n\x0e\x63ommit_created\x18\x16 \x01(\x0b\x32\x1b.codeframe.v1.CommitCreatedH\x00\x12\x37\n\x0f\x61ttempt_started\x18\x17 \x01(\x0b\x32\x1c.codeframe.v1.AttemptStartedH\x00\x12\x33\n\rattempt_ended\x18\x18 \x01(\x0b\x32\x1a.codeframe.v1.AttemptEndedH\x00\x12\x35\n\x0eusage_recorded\x18\x19 \x01(\x0b\x32\x1b.codeframe.v1.UsageRecordedH\x00\x12<\n\x12run_status_changed\x18\x1a \x01(\x0b\x32\x1e.codeframe.v1.RunStatusChangedH\x00\x12\x33\n\rplan_proposed\x18\x1b \x01(\x0b\x32\x1a.codeframe.v1.PlanProposedH\x00\x12=\n\x12provider_throttled\x18\x1c \x01(\x0b\x32\x1f.codeframe.v1.ProviderThrottledH\x00\x42\t\n\x07payload\"\xe8\x02\n\x11TaskStatusChanged\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x06status\x18\x02 \x01(\x0e\x32\x17.codeframe.v1.TaskState\x12\x15\n\x08\x61gent_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08progress\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12&\n\x05phase\x18\x05 \x01(\x0e\x32\x17.codeframe.v1.TaskPhase\x12-\n\x0bwaiting_for\x18\x06 \x01(\x0e\x32\x18.codeframe.v1.WaitingFor\x12%\n\x06reason\x18\x07 \x01(\x0e\x32\x15.codeframe.v1.Outcome\x12\x0f\n\x07message\x18\x08 \x01(\t\x12.\n\nretry_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nunverified\x18\n \x01(\x08\x42\x0b\n\t_agent_idB\x0b\n\t_progress\"1\n\x0cTaskAssigned\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\"2\n\x0bTaskBlocked\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nblocked_by\x18\x02 \x03(\t\"6\n\rTaskUnblocked\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x0cunblocked_by\x18\x02 \x03(\t\"4\n\x0c\x41gentCreated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\nagent_type\x18\x02 \x01(\t\"\xa6\x01\n\x12\x41gentStatusChanged\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.codeframe.v1.AgentState\x12\x1c\n\x0f\x63urrent_task_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08progress\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x12\n\x10_current_task_idB\x0b\n\t_progress\" \n\x0c\x41gentRetired\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\" \n\x0c\x41gentResumed\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"X\n\x0e\x41\x63tivityUpdate\x12\x15\n\ractivity_type\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"\x7f\n\nTestResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x05\x12\x0e\n\x06\x65rrors\x18\x04 \x01(\x05\x12\x0f\n\x07skipped\x18\x05 \x01(\x05\x12\x10\n\x08\x64uration\x18\x06 \x01(\x01\x12\r\n\x05green\x18\x07 \x01(\x08\"\xb0\x01\n\x11\x43orrectionAttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x02 \x01(\x05\x12\x14\n\x0cmax_attempts\x18\x03 \x01(\x05\x12.\n\x06status\x18\x04 \x01(\x0e\x32\x1e.codeframe.v1.CorrectionStatus\x12\x1a\n\rerror_summary\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_error_summary\"V\n\x0eProgressUpdate\x12\x11\n\tcompleted\x18\x01 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x05\x12\r\n\x05total\x18\x03 \x01(\x05\x12\x12\n\nunverified\x18\x04 \x01(\x05\"i\n\rCommitCreated\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ommit_hash\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x66iles\x18\x04 \x03(\t\x12\x12\n\nfile_count\x18\x05 \x01(\x05\"\x81\x01\n\x0e\x41ttemptStarted\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.codeframe.v1.AttemptKind\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x13\n\x0b\x62\x61se_commit\x18\x05 \x01(\t\"\x8c\x02\n\x0c\x41ttemptEnded\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.codeframe.v1.AttemptKind\x12&\n\x07outcome\x18\x04 \x01(\x0e\x32\x15.codeframe.v1.Outcome\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x06 \x01(\t\x12\x15\n\rlast_sequence\x18\x07 \x01(\x03\x12)\n\tartifacts\x18\x08 \x03(\x0b\x32\x16.codeframe.v1.Artifact\x12\x13\n\x0b\x63orrections\x18\t \x01(\x05\x12\x12\n\nunverified\x18\n \x01(\x08\"\xa1\x01\n\rUsageRecorded\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04turn\x18\x02 \x01(\x05\x12\'\n\x05usage\x18\x03 \x01(\x0b\x32\x18.codeframe.v1.ModelUsage\x12\x1b\n\x13provider_request_id\x18\x04 \x01(\t\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa2\x01\n\x10RunStatusChanged\x12&\n\x06status\x18\x01 \x01(\x0e\x32\x16.codeframe.v1.RunState\x12)\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.codeframe.v1.RunFailure\x12\x0e\n\x06\x62ranch\x18\x03 \x01(\t\x12\x13\n\x0bhead_commit\x18\x04 \x01(\t\x12\x16\n\x0eunserved_roles\x18\x05 \x03(\t\"\x82\x01\n\x0cPlanProposed\x12\r\n\x05title\x18\x01 \x01(\t\x12\x12\n\ntask_count\x18\x02 \x01(\x05\x12)\n\x05tasks\x18\x03 \x03(\x0b\x32\x1a.codeframe.v1.ProposedTask\x12$\n\x04plan\x18\x04 \x01(\x0b\x32\x16.codeframe.v1.Artifact\"P\n\x0cProposedTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x12\n\ndepends_on\x18\x04 \x03(\t\"\x88\x01\n\x11ProviderThrottled\x12\x17\n\x0fkey_fingerprint\x18\x01 \x01(\t\x12\x14\n\x0cmodel_family\x18\x02 \x01(\t\x12/\n\x0bresume_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bunavailable\x18\x04 \x01(\x08*\x93\x01\n\x10\x43orrectionStatus\x12!\n\x1d\x43ORRECTION_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43ORRECTION_STATUS_STARTED\x10\x01\x12\x1f\n\x1b\x43ORRECTION_STATUS_SUCCEEDED\x10\x02\x12\x1c\n\x18\x43ORRECTION_STATUS_FAILED\x10\x03\x42<\n\x10\x64\x65v.codeframe.v1P\x01Z&codeframe.dev/codeframe/v1;codeframev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,48 +36,48 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'codeframe.v1.events_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.codeframe.v1P\001Z&codeframe.dev/codeframe/v1;codeframev1'
-  _globals['_CORRECTIONSTATUS']._serialized_start=3808
-  _globals['_CORRECTIONSTATUS']._serialized_end=3955
+  _globals['_CORRECTIONSTATUS']._serialized_start=3868
+  _globals['_CORRECTIONSTATUS']._serialized_end=4015
   _globals['_EVENT']._serialized_start=164
   _globals['_EVENT']._serialized_end=1373
   _globals['_TASKSTATUSCHANGED']._serialized_start=1376
-  _globals['_TASKSTATUSCHANGED']._serialized_end=1716
-  _globals['_TASKASSIGNED']._serialized_start=1718
-  _globals['_TASKASSIGNED']._serialized_end=1767
-  _globals['_TASKBLOCKED']._serialized_start=1769
-  _globals['_TASKBLOCKED']._serialized_end=1819
-  _globals['_TASKUNBLOCKED']._serialized_start=1821
-  _globals['_TASKUNBLOCKED']._serialized_end=1875
-  _globals['_AGENTCREATED']._serialized_start=1877
-  _globals['_AGENTCREATED']._serialized_end=1929
-  _globals['_AGENTSTATUSCHANGED']._serialized_start=1932
-  _globals['_AGENTSTATUSCHANGED']._serialized_end=2098
-  _globals['_AGENTRETIRED']._serialized_start=2100
-  _globals['_AGENTRETIRED']._serialized_end=2132
-  _globals['_AGENTRESUMED']._serialized_start=2134
-  _globals['_AGENTRESUMED']._serialized_end=2166
-  _globals['_ACTIVITYUPDATE']._serialized_start=2168
-  _globals['_ACTIVITYUPDATE']._serialized_end=2256
-  _globals['_TESTRESULT']._serialized_start=2258
-  _globals['_TESTRESULT']._serialized_end=2385
-  _globals['_CORRECTIONATTEMPT']._serialized_start=2388
-  _globals['_CORRECTIONATTEMPT']._serialized_end=2564
-  _globals['_PROGRESSUPDATE']._serialized_start=2566
-  _globals['_PROGRESSUPDATE']._serialized_end=2632
-  _globals['_COMMITCREATED']._serialized_start=2634
-  _globals['_COMMITCREATED']._serialized_end=2739
-  _globals['_ATTEMPTSTARTED']._serialized_start=2742
-  _globals['_ATTEMPTSTARTED']._serialized_end=2871
-  _globals['_ATTEMPTENDED']._serialized_start=2874
-  _globals['_ATTEMPTENDED']._serialized_end=3122
-  _globals['_USAGERECORDED']._serialized_start=3125
-  _globals['_USAGERECORDED']._serialized_end=3286
-  _globals['_RUNSTATUSCHANGED']._serialized_start=3289
-  _globals['_RUNSTATUSCHANGED']._serialized_end=3451
-  _globals['_PLANPROPOSED']._serialized_start=3454
-  _globals['_PLANPROPOSED']._serialized_end=3584
-  _globals['_PROPOSEDTASK']._serialized_start=3586
-  _globals['_PROPOSEDTASK']._serialized_end=3666
-  _globals['_PROVIDERTHROTTLED']._serialized_start=3669
-  _globals['_PROVIDERTHROTTLED']._serialized_end=3805
+  _globals['_TASKSTATUSCHANGED']._serialized_end=1736
+  _globals['_TASKASSIGNED']._serialized_start=1738
+  _globals['_TASKASSIGNED']._serialized_end=1787
+  _globals['_TASKBLOCKED']._serialized_start=1789
+  _globals['_TASKBLOCKED']._serialized_end=1839
+  _globals['_TASKUNBLOCKED']._serialized_start=1841
+  _globals['_TASKUNBLOCKED']._serialized_end=1895
+  _globals['_AGENTCREATED']._serialized_start=1897
+  _globals['_AGENTCREATED']._serialized_end=1949
+  _globals['_AGENTSTATUSCHANGED']._serialized_start=1952
+  _globals['_AGENTSTATUSCHANGED']._serialized_end=2118
+  _globals['_AGENTRETIRED']._serialized_start=2120
+  _globals['_AGENTRETIRED']._serialized_end=2152
+  _globals['_AGENTRESUMED']._serialized_start=2154
+  _globals['_AGENTRESUMED']._serialized_end=2186
+  _globals['_ACTIVITYUPDATE']._serialized_start=2188
+  _globals['_ACTIVITYUPDATE']._serialized_end=2276
+  _globals['_TESTRESULT']._serialized_start=2278
+  _globals['_TESTRESULT']._serialized_end=2405
+  _globals['_CORRECTIONATTEMPT']._serialized_start=2408
+  _globals['_CORRECTIONATTEMPT']._serialized_end=2584
+  _globals['_PROGRESSUPDATE']._serialized_start=2586
+  _globals['_PROGRESSUPDATE']._serialized_end=2672
+  _globals['_COMMITCREATED']._serialized_start=2674
+  _globals['_COMMITCREATED']._serialized_end=2779
+  _globals['_ATTEMPTSTARTED']._serialized_start=2782
+  _globals['_ATTEMPTSTARTED']._serialized_end=2911
+  _globals['_ATTEMPTENDED']._serialized_start=2914
+  _globals['_ATTEMPTENDED']._serialized_end=3182
+  _globals['_USAGERECORDED']._serialized_start=3185
+  _globals['_USAGERECORDED']._serialized_end=3346
+  _globals['_RUNSTATUSCHANGED']._serialized_start=3349
+  _globals['_RUNSTATUSCHANGED']._serialized_end=3511
+  _globals['_PLANPROPOSED']._serialized_start=3514
+  _globals['_PLANPROPOSED']._serialized_end=3644
+  _globals['_PROPOSEDTASK']._serialized_start=3646
+  _globals['_PROPOSEDTASK']._serialized_end=3726
+  _globals['_PROVIDERTHROTTLED']._serialized_start=3729
+  _globals['_PROVIDERTHROTTLED']._serialized_end=3865
 # @@protoc_insertion_point(module_scope)

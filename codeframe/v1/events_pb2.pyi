@@ -224,6 +224,7 @@ class TaskStatusChanged(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
+    UNVERIFIED_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     status: _state_pb2.TaskState.ValueType
@@ -240,6 +241,10 @@ class TaskStatusChanged(_message.Message):
     """Why it is here again or will not go on: the outcome of the attempt before."""
     message: _builtins.str
     """The same for people."""
+    unverified: _builtins.bool
+    """Nothing verified its work, as its plan says. Set while it is merged and
+    where it completed.
+    """
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
         """When the next attempt may start, where it waits for that."""
@@ -256,10 +261,11 @@ class TaskStatusChanged(_message.Message):
         reason: _evidence_pb2.Outcome.ValueType = ...,
         message: _builtins.str = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
+        unverified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_progress", b"_progress", "agent_id", b"agent_id", "progress", b"progress", "retry_time", b"retry_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_progress", b"_progress", "agent_id", b"agent_id", "message", b"message", "phase", b"phase", "progress", b"progress", "reason", b"reason", "retry_time", b"retry_time", "status", b"status", "task_id", b"task_id", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_progress", b"_progress", "agent_id", b"agent_id", "message", b"message", "phase", b"phase", "progress", b"progress", "reason", b"reason", "retry_time", b"retry_time", "status", b"status", "task_id", b"task_id", "unverified", b"unverified", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
     _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
@@ -594,22 +600,26 @@ class ProgressUpdate(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    UNVERIFIED_FIELD_NUMBER: _builtins.int
     completed: _builtins.int
     """Tasks that completed."""
     failed: _builtins.int
     """Tasks that failed."""
     total: _builtins.int
     """Tasks of the run."""
+    unverified: _builtins.int
+    """Of those that completed, tasks whose work nothing verified."""
     def __init__(
         self,
         *,
         completed: _builtins.int = ...,
         failed: _builtins.int = ...,
         total: _builtins.int = ...,
+        unverified: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "failed", b"failed", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "failed", b"failed", "total", b"total", "unverified", b"unverified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -712,6 +722,7 @@ class AttemptEnded(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     CORRECTIONS_FIELD_NUMBER: _builtins.int
+    UNVERIFIED_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The attempt's task; empty for planning, and for a verification of the run's
     base or of a candidate.
@@ -732,6 +743,8 @@ class AttemptEnded(_message.Message):
     """
     corrections: _builtins.int
     """Corrections made."""
+    unverified: _builtins.bool
+    """Nothing verified the task's work, as its plan says."""
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.Artifact]:
         """The artifacts that the lead holds."""
@@ -748,10 +761,11 @@ class AttemptEnded(_message.Message):
         last_sequence: _builtins.int = ...,
         artifacts: _abc.Iterable[_evidence_pb2.Artifact] | None = ...,
         corrections: _builtins.int = ...,
+        unverified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "commit", b"commit", "corrections", b"corrections", "kind", b"kind", "last_sequence", b"last_sequence", "message", b"message", "number", b"number", "outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "commit", b"commit", "corrections", b"corrections", "kind", b"kind", "last_sequence", b"last_sequence", "message", b"message", "number", b"number", "outcome", b"outcome", "task_id", b"task_id", "unverified", b"unverified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
     """The attempt has not ended."""
     OUTCOME_SUCCEEDED: _Outcome.ValueType  # 1
-    """Verified and committed; the commit goes to the merge queue. Of a verify
+    """Verified and committed, or committed and UNVERIFIED where the plan says that
+    nothing verifies it; the commit goes to the merge queue. Of a verify
     attempt: the tree is green. Of planning: the plan is valid.
     """
     OUTCOME_VERIFICATION_FAILED: _Outcome.ValueType  # 2
@@ -89,7 +90,8 @@ class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
 OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
 """The attempt has not ended."""
 OUTCOME_SUCCEEDED: Outcome.ValueType  # 1
-"""Verified and committed; the commit goes to the merge queue. Of a verify
+"""Verified and committed, or committed and UNVERIFIED where the plan says that
+nothing verifies it; the commit goes to the merge queue. Of a verify
 attempt: the tree is green. Of planning: the plan is valid.
 """
 OUTCOME_VERIFICATION_FAILED: Outcome.ValueType  # 2
@@ -231,6 +233,7 @@ class TaskResult(_message.Message):
     MODEL_ENDPOINT_FIELD_NUMBER: _builtins.int
     FILE_COUNT_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
+    UNVERIFIED_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt."""
     outcome: Global___Outcome.ValueType
@@ -257,6 +260,10 @@ class TaskResult(_message.Message):
     """The address that the model was asked at, without credentials."""
     file_count: _builtins.int
     """How many files changed between base and commit."""
+    unverified: _builtins.bool
+    """Nothing verified the work, as the plan says: `outcome` may be SUCCEEDED, and
+    it is not green.
+    """
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileChange]:
         """What changed between base and commit, by path: the first of them, up to
@@ -313,10 +320,11 @@ class TaskResult(_message.Message):
         model_endpoint: _builtins.str = ...,
         file_count: _builtins.int = ...,
         turns: _abc.Iterable[Global___TurnUsage] | None = ...,
+        unverified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "branch", b"branch", "commit", b"commit", "commit_subject", b"commit_subject", "corrections", b"corrections", "end_time", b"end_time", "file_count", b"file_count", "files", b"files", "last_sequence", b"last_sequence", "message", b"message", "model_endpoint", b"model_endpoint", "outcome", b"outcome", "sandbox_mode", b"sandbox_mode", "start_time", b"start_time", "turns", b"turns", "usage", b"usage", "verifications", b"verifications"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "branch", b"branch", "commit", b"commit", "commit_subject", b"commit_subject", "corrections", b"corrections", "end_time", b"end_time", "file_count", b"file_count", "files", b"files", "last_sequence", b"last_sequence", "message", b"message", "model_endpoint", b"model_endpoint", "outcome", b"outcome", "sandbox_mode", b"sandbox_mode", "start_time", b"start_time", "turns", b"turns", "unverified", b"unverified", "usage", b"usage", "verifications", b"verifications"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

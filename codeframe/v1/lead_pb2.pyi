@@ -194,6 +194,7 @@ class TaskCounts(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
+    UNVERIFIED_FIELD_NUMBER: _builtins.int
     total: _builtins.int
     """All of them."""
     pending: _builtins.int
@@ -210,6 +211,10 @@ class TaskCounts(_message.Message):
     """Those whose run ended first."""
     skipped: _builtins.int
     """Those with a dependency that did not complete."""
+    unverified: _builtins.int
+    """Of those that completed, tasks whose work nothing verified, as their plan
+    says. Not a part of the sum.
+    """
     def __init__(
         self,
         *,
@@ -221,10 +226,11 @@ class TaskCounts(_message.Message):
         failed: _builtins.int = ...,
         cancelled: _builtins.int = ...,
         skipped: _builtins.int = ...,
+        unverified: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "in_progress", b"in_progress", "pending", b"pending", "skipped", b"skipped", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "in_progress", b"in_progress", "pending", b"pending", "skipped", b"skipped", "total", b"total", "unverified", b"unverified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -321,6 +327,7 @@ class Task(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    UNVERIFIED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     task_id: _builtins.str
@@ -353,6 +360,8 @@ class Task(_message.Message):
     """Its commit, where it completed."""
     revision: _builtins.int
     """Revision of the last event that changed it."""
+    unverified: _builtins.bool
+    """Nothing verifies its work, as its plan says: it may complete, and is never green."""
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the tasks it depends on."""
@@ -382,10 +391,11 @@ class Task(_message.Message):
         message: _builtins.str = ...,
         commit: _builtins.str = ...,
         revision: _builtins.int = ...,
+        unverified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_time", b"retry_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "commit", b"commit", "depends_on", b"depends_on", "message", b"message", "phase", b"phase", "priority", b"priority", "progress", b"progress", "reason", b"reason", "retries", b"retries", "retry_time", b"retry_time", "revision", b"revision", "role", b"role", "run_id", b"run_id", "state", b"state", "task_id", b"task_id", "title", b"title", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "commit", b"commit", "depends_on", b"depends_on", "message", b"message", "phase", b"phase", "priority", b"priority", "progress", b"progress", "reason", b"reason", "retries", b"retries", "retry_time", b"retry_time", "revision", b"revision", "role", b"role", "run_id", b"run_id", "state", b"state", "task_id", b"task_id", "title", b"title", "unverified", b"unverified", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

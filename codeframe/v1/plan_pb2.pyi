@@ -111,7 +111,9 @@ class PlannedTask(_message.Message):
     """0 is first, 4 is last. Unset: 2."""
     verification: _builtins.str
     """The command that verifies the task, run at the root of a fresh checkout.
-    Empty: the one that the run's base names, else the one found there.
+    Empty: the one that the run's base names, else the one found there. The
+    word "none": nothing verifies the work, and whatever shows the task says
+    that it is UNVERIFIED.
     """
     setup: _builtins.str
     """The command that makes a workspace able to run the verification. Empty:

@@ -82,7 +82,9 @@ class ExecuteTaskRequest(_message.Message):
     """The run's first commit. Commands come from it, never from an attempt's tree."""
     @_builtins.property
     def checks(self) -> Global___Checks:
-        """How the work is checked. Required for a task and a verification; a plan has none."""
+        """How the work is checked. Required for a task and a verification; a plan and
+        an unverified task have none.
+        """
 
     @_builtins.property
     def limits(self) -> Global___AttemptLimits:
@@ -190,6 +192,7 @@ class TaskWork(_message.Message):
     MAY_CHANGE_FIELD_NUMBER: _builtins.int
     PREVIOUS_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
+    UNVERIFIED_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     title: _builtins.str
@@ -206,6 +209,8 @@ class TaskWork(_message.Message):
     """The branch that its commits are pushed to, without "refs/heads/"."""
     model: _builtins.str
     """The model. Empty: the worker's own."""
+    unverified: _builtins.bool
+    """Nothing verifies the work. It must change something, and keep to its scope."""
     @_builtins.property
     def may_change(self) -> _containers.RepeatedScalarFieldContainer[_plan_pb2.ProtectedKind.ValueType]:
         """What it may change that its role may not otherwise."""
@@ -234,10 +239,11 @@ class TaskWork(_message.Message):
         may_change: _abc.Iterable[_plan_pb2.ProtectedKind.ValueType] | None = ...,
         previous: Global___PreviousAttempt | None = ...,
         scope: Global___ScopeOverride | None = ...,
+        unverified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["previous", b"previous", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "description", b"description", "may_change", b"may_change", "model", b"model", "number", b"number", "previous", b"previous", "scope", b"scope", "start_commit", b"start_commit", "task_id", b"task_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "description", b"description", "may_change", b"may_change", "model", b"model", "number", b"number", "previous", b"previous", "scope", b"scope", "start_commit", b"start_commit", "task_id", b"task_id", "title", b"title", "unverified", b"unverified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

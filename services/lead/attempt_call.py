@@ -260,6 +260,7 @@ class AttemptCall:
             files=_fitting(change.path for change in result.files[:100]),
             file_count=result.file_count or len(result.files),
             corrections=result.corrections,
+            passed=result.verifications[-1].passed if result.verifications else 0,
             artifacts=tuple(held),
         )
 

@@ -169,13 +169,15 @@ def _project_file(tree: Tree) -> ProjectFile:
 
 
 def _checks(plan: Plan, project: ProjectFile, tree: Tree) -> tuple[tuple[Check, ...], dict[str, int]]:
-    """The distinct checks of a plan, each on a worker of the first role that brings it."""
+    """The distinct checks of a plan, each on a worker of the first role that brings it, by task."""
     known: dict[tuple[str, str, str, tuple[str, ...]], Check] = {}
     check_of: dict[str, int] = {}
     missing: list[Violation] = []
     roles = {task.role for task in plan.tasks}
     found = {role: find_verification(tree.paths, tree.read, role) or "" for role in roles}
     for index, task in enumerate(plan.tasks):
+        if task.unverified:
+            continue
         named = project.of(task.role)
         verification = task.verification or named.verification or found[task.role]
         if not verification:

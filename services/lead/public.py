@@ -91,6 +91,7 @@ def event_to_proto(event: e.PublicEvent, run_id: str, project: str, time: dateti
         case e.ProgressUpdate():
             progress = message.progress_update
             progress.completed, progress.failed, progress.total = event.completed, event.failed, event.total
+            progress.unverified = event.unverified
         case e.CommitCreated():
             message.commit_created.CopyFrom(
                 events_pb2.CommitCreated(
@@ -130,6 +131,7 @@ def _task_status(event: e.TaskStatusChanged) -> events_pb2.TaskStatusChanged:
         waiting_for=_value(state_pb2.WaitingFor, "WAITING_FOR", event.waiting_for),
         reason=outcome_to_proto(event.reason),
         message=event.message,
+        unverified=event.unverified,
     )
     if event.retry_time:
         message.retry_time.CopyFrom(timestamp(event.retry_time))
@@ -146,6 +148,7 @@ def _attempt_ended(event: e.AttemptEnded) -> events_pb2.AttemptEnded:
         commit=event.commit,
         last_sequence=event.last_sequence,
         corrections=event.corrections,
+        unverified=event.unverified,
         artifacts=map(_artifact, event.artifacts),
     )
 
@@ -314,7 +317,9 @@ def run_to_proto(run: Run) -> lead_pb2.Run:
         limits=_limits(facts.limits),
         unserved_roles=core.unserved,
         counts=lead_pb2.TaskCounts(
-            total=len(run.tasks), **{state.value: counts[state] for state in TaskState}
+            total=len(run.tasks),
+            unverified=run.unverified,
+            **{state.value: counts[state] for state in TaskState},
         ),
     )
     if core.failure:
@@ -356,6 +361,7 @@ def task_to_proto(task: Task, run_id: str) -> lead_pb2.Task:
         reason=outcome_to_proto(task.reason),
         message=task.message,
         commit=task.commit,
+        unverified=task.spec.unverified,
     )
     if task.retry_time:
         message.retry_time.CopyFrom(timestamp(task.retry_time))

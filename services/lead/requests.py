@@ -38,7 +38,8 @@ class Requests:
         if wanted.kind is AttemptKind.PLAN:
             request.plan.CopyFrom(_plan(run, wanted, roles))
             return request.SerializeToString(deterministic=True)
-        request.checks.CopyFrom(await self._checks(run.core.checks[wanted.check]))
+        if wanted.check is not None:
+            request.checks.CopyFrom(await self._checks(run.core.checks[wanted.check]))
         if wanted.kind is AttemptKind.VERIFY:
             candidate = run.core.candidate
             branch = (
@@ -105,6 +106,7 @@ def _task(run: Run, wanted: Placement) -> worker_pb2.TaskWork:
         start_commit=wanted.start,
         branch=attempt_branch(run.facts.run_id, spec.id, wanted.number),
         model=spec.model,
+        unverified=spec.unverified,
         may_change=[
             plan_pb2.ProtectedKind.Value(f"PROTECTED_KIND_{kind.name}")
             for kind in sorted(spec.may_change, key=lambda kind: kind.name)

@@ -27,7 +27,8 @@ class GitAnswer:
 class BaseFacts:
     """What is known of an attempt's base: its verification, whether it has tests, its files.
 
-    For a plan, `verification` is a line for each role, and `files` are not told.
+    `verification` is empty where nothing verifies the work. For a plan, it is a line for each role, and
+    `files` are not told.
     """
 
     verification: str

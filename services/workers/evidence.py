@@ -27,6 +27,7 @@ class Evidence:
     start_time: datetime
     sandbox_mode: str
     model_endpoint: str = ""
+    unverified: bool = False
     base_commit: str = ""
     commit: str = ""
     branch: str = ""
@@ -101,6 +102,7 @@ class Evidence:
             artifacts=_ordered(self.artifacts),
             sandbox_mode=self.sandbox_mode,
             model_endpoint=self.model_endpoint,
+            unverified=self.unverified,
         )
 
     def _verifications(self) -> tuple[VerificationRun, ...]:

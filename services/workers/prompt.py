@@ -74,6 +74,9 @@ def _task_prompt(task: TaskWork, base: BaseFacts, role: Role) -> str:
 
 
 def _facts(task: TaskWork, base: BaseFacts, role: Role) -> str:
+    if not base.verification:
+        facts = ["- No check of the project runs on this work: look at it all the more carefully yourself."]
+        return "\n".join([*facts, *_may_change(task)])
     facts = [f"- Command: `{base.verification}`, on a fresh checkout of what you leave."]
     if base.has_tests:
         facts.append("- The project has tests. Each that passes now must pass afterwards.")
@@ -83,10 +86,12 @@ def _facts(task: TaskWork, base: BaseFacts, role: Role) -> str:
             "command finds and that passes: add it where the command looks for tests."
         )
     facts.append(f"- {role.advice}")
-    if task.may_change:
-        named = ", ".join(sorted(kind.value for kind in task.may_change))
-        facts.append(f"- This task may also change: {named}.")
-    return "\n".join(facts)
+    return "\n".join([*facts, *_may_change(task)])
+
+
+def _may_change(task: TaskWork) -> list[str]:
+    named = ", ".join(sorted(kind.value for kind in task.may_change))
+    return [f"- This task may also change: {named}."] if named else []
 
 
 def _previous(previous: PreviousAttempt) -> str:

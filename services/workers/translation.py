@@ -104,6 +104,7 @@ def _read_task(task: worker_pb2.TaskWork) -> TaskWork:
         model=task.model,
         may_change=frozenset(_PROTECTED[kind] for kind in task.may_change),
         previous=_read_previous(task.previous) if task.HasField("previous") else None,
+        unverified=task.unverified,
         scope=ScopeOverride(tuple(task.scope.allow), tuple(task.scope.deny)),
     )
 
@@ -176,6 +177,7 @@ def write_result(result: TaskResult) -> evidence_pb2.TaskResult:
         artifacts=[_write_artifact(artifact) for artifact in (result.artifacts or {}).values()],
         sandbox_mode=result.sandbox_mode,
         model_endpoint=result.model_endpoint,
+        unverified=result.unverified,
     )
     message.start_time.FromDatetime(result.start_time)
     message.end_time.FromDatetime(result.end_time)

@@ -64,7 +64,10 @@ class ScopeOverride:
 
 @dataclass(frozen=True, slots=True)
 class TaskWork:
-    """A task to do. `start_commit` is empty where the work starts at `base_commit`."""
+    """A task to do. `start_commit` is empty where the work starts at `base_commit`.
+
+    `unverified`: nothing verifies the work, and the request's checks are empty.
+    """
 
     task_id: str
     title: str
@@ -76,6 +79,7 @@ class TaskWork:
     model: str = ""
     may_change: frozenset[Protected] = frozenset()
     previous: PreviousAttempt | None = None
+    unverified: bool = False
     scope: ScopeOverride = ScopeOverride()
 
 
@@ -224,3 +228,4 @@ class TaskResult:
     artifacts: Mapping[str, Artifact] | None = None
     sandbox_mode: str = ""
     model_endpoint: str = ""
+    unverified: bool = False

@@ -150,6 +150,22 @@ async def test_runs_workers_and_cancel(lead: CannedLead) -> None:
         assert await told("show", "nope", "--lead", address) == (1, "Error: no run nope\n")
 
 
+async def test_show_says_what_nothing_verified(lead: CannedLead) -> None:
+    lead.runs[0].counts.unverified = 1
+    lead.tasks[1].unverified = True
+    result = lead.attempts[0].result
+    result.unverified = True
+    result.ClearField("verifications")
+    async with serve(lead) as address:
+        code, out = await told("show", "r1", "--lead", address)
+    assert code == 0
+    assert "green" not in out
+    row = next(line for line in out.splitlines() if line.lstrip().startswith("db"))
+    assert "completed UNVERIFIED" in row
+    assert "UNVERIFIED: the plan says verification: none; 1 file" in out
+    assert "UNVERIFIED: nothing verified 1 completed task, as the plan says" in out
+
+
 async def test_show_has_the_evidence(lead: CannedLead) -> None:
     lead.artifacts["r1.db.1", "diff"] = b"diff --git a\n"
     async with serve(lead) as address:

@@ -91,6 +91,20 @@ async def test_a_defect_that_was_found_ends_its_task_and_spends_no_retry(house: 
         assert (told.reason, told.attempts, told.retries) == (evidence_pb2.OUTCOME_DEFECT_FOUND, 1, 0)
 
 
+async def test_what_nothing_verifies_is_merged_and_said_to_be_unverified(house: House) -> None:
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("docs", verification="none"), task("code", "docs"))
+        ended = await lead.ended(run.run_id)
+        assert ended.state == COMPLETED, ended.failure
+        assert (ended.counts.completed, ended.counts.unverified) == (2, 1)
+        tasks = await lead.tasks(run.run_id)
+        assert (tasks["docs"].unverified, tasks["code"].unverified) == (True, False)
+        told = await lead.told(run.run_id, "task_status_changed")
+        assert [each.task_id for each in told if each.unverified] == ["docs", "docs"], "merging, completed"
+        verified = {one.attempt_id: one for one in house.script.requests if ".verify." in one.attempt_id}
+        assert len(verified) == 2, "the base, and the candidate with docs, by what passed at the base"
+
+
 async def test_every_notice_is_journaled_once_and_in_order_before_its_result(house: House) -> None:
     house.script.notices = 300
     async with house.worker() as worker, house.lead(worker) as lead:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import grpc.aio
 import pytest
 from google.protobuf import json_format
 
@@ -238,6 +239,31 @@ async def test_tests_red_at_the_base_count_against_nobody(worker: Worker, projec
     worker.model.scripts["sum"] = [[write("shop/mean.py", RIGHT)]]
     request = task_request(project, head(project), passing=[KNOWN], red=["tests/test_old.py::test_old"])
     assert outcome(await worker.result(request)) == "SUCCEEDED"
+
+
+async def test_a_task_that_nothing_verifies_is_unverified_and_keeps_to_its_scope(
+    worker: Worker, project: Path
+) -> None:
+    async def look(conversation: Conversation) -> Calls:
+        assert "nothing verifies this task" in last_told(conversation)
+        return []
+
+    first = [write("README.md", "# Shop\n"), ("run_tests", {})]
+    result = await do(worker, project, first, look, verification="")
+    assert (outcome(result), result.unverified, list(result.verifications)) == ("SUCCEEDED", True, [])
+    assert git(project, "rev-parse", "codeframe/run/attempts/run.sum.1") == result.commit
+    assert "No check of the project runs" in prompt(worker.model.conversations[0])
+    nothing = await do(worker, project, verification="", attempt_id="run.sum.2", corrections=0)
+    assert (outcome(nothing), nothing.unverified) == ("VERIFICATION_FAILED", True)
+    assert "nothing is changed" in nothing.message
+
+
+async def test_checks_are_asked_for_where_the_work_is_to_be_verified(worker: Worker, project: Path) -> None:
+    for request in (task_request(project, head(project)), verify_request(project, head(project))):
+        request.ClearField("checks")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await worker.execute(request)
+        assert "checks are required" in str(refused.value.details())
 
 
 async def test_a_project_without_tests_wastes_no_correction(

@@ -62,6 +62,7 @@ def decide(run: Run, happening: h.Happening) -> Draft:
             if _tell_ended(draft, happening.ended) and draft.run.core.planning:
                 planning.adopt(draft, happening)
                 _roles_served(draft, happening.served)
+                _start_unverified(draft)
         case h.Stacked():
             merge.stacked(draft, happening)
         case h.HeadPushed():
@@ -70,6 +71,7 @@ def decide(run: Run, happening: h.Happening) -> Draft:
             ask_end(draft, happening.ending)
         case h.RolesServed():
             _roles_served(draft, happening.roles)
+            _start_unverified(draft)
         case h.ClockRead():
             _clock(draft, happening.time)
     settle(draft)
@@ -155,6 +157,7 @@ def _tell_ended(draft: Draft, ended: h.Ended) -> Attempt | None:
             last_sequence=attempt.last_sequence,
             corrections=ended.corrections,
             artifacts=ended.artifacts,
+            unverified=attempt.kind is AttemptKind.TASK and attempt.check is None,
         )
     )
     return attempt
@@ -186,7 +189,13 @@ def _task_ended(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
     if ended.outcome is Outcome.SUCCEEDED and own:
         draft.emit(
             e.CommitQueued(task.id, own, ended.tree),
-            e.TaskStatusChanged(task.id, TaskState.IN_PROGRESS, phase=Phase.MERGING, progress=95),
+            e.TaskStatusChanged(
+                task.id,
+                TaskState.IN_PROGRESS,
+                phase=Phase.MERGING,
+                progress=95,
+                unverified=task.spec.unverified,
+            ),
         )
     elif ended.outcome is Outcome.SUCCEEDED:
         message = "the worker told success and no commit: a fault of its own"
@@ -197,9 +206,11 @@ def _task_ended(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
 
 def _base_verified(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
     """Red tests at the base count against nobody; a base that cannot be verified ends the run."""
+    if attempt.check is None:
+        return
     match ended.outcome:
         case Outcome.SUCCEEDED | Outcome.VERIFICATION_FAILED | Outcome.NO_TESTS:
-            draft.emit(e.BaseVerified(attempt.check, attempt.id))
+            draft.emit(e.BaseVerified(attempt.check, attempt.id, ended.passed > 0))
             if all(check.report_attempt for check in draft.run.core.checks):
                 _start_tasks(draft)
         case Outcome.SETUP_FAILED | Outcome.TIMED_OUT:
@@ -227,6 +238,13 @@ def _start_tasks(draft: Draft) -> None:
     draft.tell_run(RunPhase.RUNNING, None, draft.run.core.unserved)
     for task in draft.run.ready:
         draft.tell_ready(task)
+
+
+def _start_unverified(draft: Draft) -> None:
+    """A run that nothing verifies has no base to verify: it starts once it is known who serves it."""
+    core = draft.run.core
+    if core.phase is RunPhase.PLANNING and not (core.checks or core.planning or core.ending):
+        _start_tasks(draft)
 
 
 def _roles_served(draft: Draft, served: Iterable[str]) -> None:

@@ -76,4 +76,11 @@ class Draft:
     def tell_progress(self) -> None:
         """The run's counts changed."""
         counts = self.run.counts
-        self.emit(ProgressUpdate(counts[TaskState.COMPLETED], counts[TaskState.FAILED], len(self.run.tasks)))
+        self.emit(
+            ProgressUpdate(
+                counts[TaskState.COMPLETED],
+                counts[TaskState.FAILED],
+                len(self.run.tasks),
+                self.run.unverified,
+            )
+        )

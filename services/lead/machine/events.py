@@ -41,7 +41,7 @@ class RunStatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class TaskStatusChanged:
-    """A task's state, phase or progress changed."""
+    """A task's state, phase or progress changed. `unverified` is told of what is merged, or was."""
 
     task_id: str
     state: TaskState
@@ -52,6 +52,7 @@ class TaskStatusChanged:
     reason: Outcome | None = None
     message: str = ""
     retry_time: datetime | None = None
+    unverified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ class ProgressUpdate:
     completed: int
     failed: int
     total: int
+    unverified: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """An attempt ended; told once for each. `result` is the worker's answer, empty where it is LOST."""
+    """An attempt ended; told once for each. `unverified`: nothing verified its task's work."""
 
     attempt_id: str
     task_id: str
@@ -154,7 +156,7 @@ class AttemptEnded:
     last_sequence: int
     corrections: int = 0
     artifacts: tuple[ArtifactHeld, ...] = ()
-    end_time: datetime | None = None
+    unverified: bool = False
 
 
 # ---- public: authored by a worker, journaled by the lead
@@ -211,7 +213,7 @@ class AttemptBound:
     binding: Binding
     request: bytes
     base: str
-    check: int
+    check: int | None
     commit: str
     time: datetime
 
@@ -289,10 +291,11 @@ class CandidateDropped:
 
 @dataclass(frozen=True, slots=True)
 class BaseVerified:
-    """A check's baseline: the attempt whose test report it is."""
+    """A check's baseline: the attempt whose test report it is, and whether a test passed there."""
 
     check: int
     attempt_id: str
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def begin(created: e.RunCreated) -> Run:
 
 
 def _tasks(plan: e.RunCreated | e.PlanAdopted) -> list[Task]:
-    return [Task(spec, index, plan.check_of[spec.id]) for index, spec in enumerate(plan.tasks)]
+    return [Task(spec, index, plan.check_of.get(spec.id)) for index, spec in enumerate(plan.tasks)]
 
 
 def fold(run: Run, event: e.Event, time: datetime) -> None:
@@ -64,7 +64,8 @@ def fold(run: Run, event: e.Event, time: datetime) -> None:
         case e.CommitQueued():
             task = run.tasks[event.task_id]
             run.put_task(replace(task, own=event.own))
-            _add_green(run, Green(event.tree, task.check, event.own.attempt_id))
+            if task.check is not None:
+                _add_green(run, Green(event.tree, task.check, event.own.attempt_id))
         case e.QueuedAlone():
             run.put_task(replace(run.tasks[event.task_id], alone=True))
         case e.EndingAsked():
@@ -77,7 +78,7 @@ def fold(run: Run, event: e.Event, time: datetime) -> None:
         case e.PlanRetryDue():
             _update_planning(run, retry_time=None)
         case e.BaseVerified():
-            _baseline(run, event.check, event.attempt_id)
+            _baseline(run, event.check, event.attempt_id, passes=event.passes)
         case e.CandidateMade() | e.CandidateChecked() | e.CandidateDropped():
             _candidate(run, event)
         case e.IntegratingOpened():
@@ -241,11 +242,11 @@ def _add_green(run: Run, green: Green) -> None:
         run.update(green=(*run.core.green, green))
 
 
-def _baseline(run: Run, key: int, attempt_id: str) -> None:
-    checks = tuple(
-        replace(check, report_attempt=attempt_id) if check.key == key else check for check in run.core.checks
-    )
-    run.update(checks=checks)
+def _baseline(run: Run, key: int, attempt_id: str, *, passes: bool = False) -> None:
+    checks = list(run.core.checks)
+    check = checks[key]
+    checks[key] = replace(check, report_attempt=attempt_id, passes=check.passes or passes)
+    run.update(checks=tuple(checks))
 
 
 def _integrated(run: Run, event: e.IntegratingClosed) -> None:

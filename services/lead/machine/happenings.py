@@ -44,7 +44,7 @@ class Ended:
     """An attempt ended. All its notices up to `last_sequence` are journaled, its artifacts held.
 
     `commit` is its own, pushed; for LOST the tip that its worker pushed, or empty. `tree` is
-    the commit's tree.
+    the commit's tree. `passed` counts the tests that passed in its last verification.
     """
 
     attempt_id: str
@@ -59,6 +59,7 @@ class Ended:
     files: tuple[str, ...] = ()
     file_count: int = 0
     corrections: int = 0
+    passed: int = 0
     artifacts: tuple[ArtifactHeld, ...] = ()
 
 

@@ -1,6 +1,8 @@
 """The merge queue (DESIGN §7): candidates are stacked, verified, and only then the head moves,
 so it is never redder than the base."""
 
+from collections.abc import Iterable
+
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
 from services.lead.machine.draft import Draft, clip
@@ -10,6 +12,7 @@ from services.lead.machine.state import (
     Attempt,
     Ending,
     OwnCommit,
+    Run,
     RunFailure,
     RunFailureReason,
     RunPhase,
@@ -76,17 +79,31 @@ def stacked(draft: Draft, stack: h.Stacked) -> None:
             again_or_failed(draft, run.tasks[task_id], Outcome.CONFLICT, conflict, None)
     if not stack.tasks or not queued.issuperset(stack.tasks):
         return
-    checks = {run.tasks[task_id].check for task_id in stack.tasks}
-    checks |= {task.check for task in run.tasks.values() if task.state is TaskState.COMPLETED}
-    pending = tuple(sorted(key for key in checks if not run.is_green(stack.tree, key)))
+    pending = tuple(sorted(key for key in _checks(run, stack.tasks) if not run.is_green(stack.tree, key)))
     draft.emit(e.CandidateMade(stack.number, stack.onto, stack.commit, stack.tree, stack.tasks, pending))
     _integrate_if_green(draft)
+
+
+def _checks(run: Run, candidate: Iterable[str]) -> set[int]:
+    """What a candidate with these tasks must pass: their own checks, and those of what completed.
+
+    A task that nothing verifies brings none. So it must pass whatever passed at the base, and the head is
+    never redder than that.
+    """
+    tasks = [run.tasks[task_id] for task_id in candidate]
+    completed = (task for task in run.tasks.values() if task.state is TaskState.COMPLETED)
+    checks = {task.check for task in (*tasks, *completed) if task.check is not None}
+    if any(task.check is None for task in tasks):
+        checks |= {check.key for check in run.core.checks if check.passes}
+    return checks
 
 
 def checked(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
     """A verify attempt of a candidate ended: green, red, or saying nothing."""
     candidate = draft.run.core.candidate
     if not candidate or attempt.commit != candidate.commit or draft.run.core.phase is not RunPhase.RUNNING:
+        return
+    if attempt.check is None:
         return
     if ended.outcome is Outcome.SUCCEEDED:
         draft.emit(e.CandidateChecked(attempt.check, True, attempt.id))
@@ -134,7 +151,8 @@ def pushed(draft: Draft, push: h.HeadPushed) -> None:
         ask_end(draft, Ending(RunPhase.FAILED, failure, message))
         return
     for task_id in integrating.tasks:
-        draft.emit(e.TaskStatusChanged(task_id, TaskState.COMPLETED, progress=100))
+        unverified = run.tasks[task_id].spec.unverified
+        draft.emit(e.TaskStatusChanged(task_id, TaskState.COMPLETED, progress=100, unverified=unverified))
         for dependent in run.dependents.get(task_id, ()):
             task = run.tasks[dependent]
             if task.state is TaskState.PENDING and not run.unmet[dependent]:

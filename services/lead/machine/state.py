@@ -109,6 +109,7 @@ class Check:
 
     `report_attempt` names the attempt whose test report is the baseline: the verify attempt
     of the base, then that of the last candidate merged. Empty: the base is not verified yet.
+    `passes`: at least one test passed at the base.
     """
 
     key: int
@@ -118,6 +119,7 @@ class Check:
     setup: str = ""
     setup_paths: tuple[str, ...] = ()
     report_attempt: str = ""
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +141,14 @@ class OwnCommit:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task of a run. `open_attempt` is the one that runs; `own` what it goes on from or is to be merged."""
+    """A task of a run. `open_attempt` is the one that runs; `own` what it goes on from or is to be merged.
+
+    `check` is None where nothing verifies its work.
+    """
 
     spec: PlannedTask
     index: int
-    check: int
+    check: int | None
     state: TaskState = TaskState.PENDING
     phase: Phase | None = None
     waiting_for: WaitingFor | None = None
@@ -223,7 +228,7 @@ class Attempt:
     base: str
     bound_time: datetime
     task_id: str = ""
-    check: int = 0
+    check: int | None = None
     commit: str = ""
     ordinal: int = 0
     unbound: bool = False
@@ -371,7 +376,8 @@ class Run:
     """The aggregate. Only `fold` changes it; `copy` gives a draft to decide on.
 
     Beside what is stored it keeps what would be slow to look up among 10,000 tasks: counts
-    by state, unmet dependencies, dependents, the ready tasks in order, the open attempts.
+    by state and of what completed UNVERIFIED, unmet dependencies, dependents, the ready tasks in order,
+    the open attempts.
     All of these follow from the stored part. A draft's `touched_tasks` and
     `touched_attempts` name what differs from the run that it was copied from.
     """
@@ -391,6 +397,7 @@ class Run:
         self.dependents: dict[str, list[str]] = {}
         self.unmet: dict[str, int] = {}
         self.counts: Counter[TaskState] = Counter()
+        self.unverified = 0
         self._ready: list[tuple[int, int, str]] = []
         self._retrying: dict[str, None] = {}
         self._merging: dict[str, None] = {}
@@ -403,6 +410,7 @@ class Run:
                 self.dependents.setdefault(other, []).append(task.id)
         for task in self.tasks.values():
             self.counts[task.state] += 1
+            self.unverified += _completed_unverified(task)
             self._index(task)
 
     def adopt(self, tasks: Iterable[Task]) -> None:
@@ -415,6 +423,7 @@ class Run:
         draft.facts, draft.core, draft.dependents = self.facts, self.core, self.dependents
         draft.tasks, draft.attempts = dict(self.tasks), dict(self.attempts)
         draft.unmet, draft.counts = dict(self.unmet), self.counts.copy()
+        draft.unverified = self.unverified
         draft._ready, draft._retrying = list(self._ready), dict(self._retrying)
         draft._merging, draft._open = dict(self._merging), dict(self._open)
         draft.touched_tasks, draft.touched_attempts = set(), set()
@@ -428,6 +437,7 @@ class Run:
         self.touched_tasks.add(task.id)
         self.counts[before.state] -= 1
         self.counts[task.state] += 1
+        self.unverified += _completed_unverified(task) - _completed_unverified(before)
         if task.state is TaskState.COMPLETED and before.state is not TaskState.COMPLETED:
             for dependent in self.dependents.get(task.id, ()):
                 self._unindex(self.tasks[dependent])
@@ -500,3 +510,7 @@ class Run:
         place = bisect.bisect_left(self._ready, entry)
         if place < len(self._ready) and self._ready[place] == entry:
             del self._ready[place]
+
+
+def _completed_unverified(task: Task) -> bool:
+    return task.state is TaskState.COMPLETED and task.spec.unverified

@@ -22,14 +22,15 @@ class Placement:
     """An attempt that wants a worker of a role. The conductor asks the dispatcher, in this order.
 
     `base` is the commit it is judged against, `start` the one it goes on from (empty: the base);
-    a verification has the `commit` that it checks out. Planning has no `check`.
+    a verification has the `commit` that it checks out. Planning, and a task that nothing verifies, has no
+    `check`.
     """
 
     attempt_id: str
     kind: AttemptKind
     role: str
     number: int
-    check: int = 0
+    check: int | None = None
     task_id: str = ""
     base: str = ""
     start: str = ""

@@ -36,6 +36,13 @@ def task(task_id: str = "api", **fields: Any) -> lead_pb2.Task:
     return lead_pb2.Task(run_id="r", task_id=task_id, role="backend", revision=50, **fields)
 
 
+def test_what_nothing_verified_says_so_wherever_it_completed() -> None:
+    view = view_of(task(state=state_pb2.TASK_STATE_IN_PROGRESS, unverified=True))
+    assert view.apply(changed("api", state_pb2.TASK_STATE_COMPLETED)) == "api: completed, UNVERIFIED"
+    done = task("docs", state=state_pb2.TASK_STATE_COMPLETED, unverified=True, commit="a" * 40)
+    assert view_of(done).tasks["docs"].what == "aaaaaaaaaa UNVERIFIED"
+
+
 def test_each_transition_of_a_task_is_a_line() -> None:
     view = view_of(task(state=state_pb2.TASK_STATE_PENDING, depends_on=["model"]))
     told = [

@@ -91,6 +91,7 @@ def test_a_command_of_a_role_does_not_bring_the_report_of_another() -> None:
         ("[setup]\npaths = ['/b']\n", ":2:10: setup.paths[0]: must lie inside the repository"),
         ("[setup]\npaths = ['a', 1]\n", ":2:15: setup.paths[1]: must be a string"),
         ("[verification]\nreport = '/tmp/r.xml'\n", ":2:1: verification.report: must lie inside the repo"),
+        ("[verification]\ncommand = 'none'\n", ":2:1: verification.command: must be a command; a task of a"),
         ("[verification]\ntimeout = 'soon'\n", ":2:1: verification.timeout: must be seconds, or a string"),
         ("[verification]\ntimeout = true\n", ":2:1: verification.timeout: must be seconds"),
         ("[verification]\ntimeout = 0\n", ":2:1: verification.timeout: must be seconds"),

@@ -34,6 +34,12 @@ def flat(project: str = "shop", **payload: Any) -> dict[str, Any] | None:
             events_pb2.TaskStatusChanged(task_id="api", status=state_pb2.TASK_STATE_PENDING),
             {"task_id": "api", "status": "pending"},
         ),
+        (
+            events_pb2.TaskStatusChanged(
+                task_id="api", status=state_pb2.TASK_STATE_COMPLETED, unverified=True
+            ),
+            {"task_id": "api", "status": "completed", "unverified": True},
+        ),
         (events_pb2.TaskAssigned(task_id="api", agent_id="a"), {"task_id": "api", "agent_id": "a"}),
         (
             events_pb2.TaskBlocked(task_id="b", blocked_by=["a"]),

@@ -39,8 +39,17 @@ BASE = "0" * 40
 ROLES = frozenset({"backend", "frontend", "test", "planner"})
 
 
-def task(id: str, *depends_on: str, role: str = "backend", priority: int = 2) -> PlannedTask:
-    return PlannedTask(id, f"task {id}", role=role, depends_on=depends_on, priority=priority)
+def task(
+    id: str, *depends_on: str, role: str = "backend", priority: int = 2, verification: str = ""
+) -> PlannedTask:
+    return PlannedTask(
+        id,
+        f"task {id}",
+        role=role,
+        depends_on=depends_on,
+        priority=priority,
+        verification=verification,
+    )
 
 
 class Driver:
@@ -61,7 +70,9 @@ class Driver:
         facts = RunFacts("r", "p", "q", "title", "/repo", BASE, "codeframe/r/head", limits, START)
         facts = replace(facts, goal=goal, fail_unserved=fail_unserved)
         every = tuple(Check(key, "backend", f"pytest {key}") for key in range(checks))
-        check_of = {each.id: index % checks for index, each in enumerate(tasks)}
+        check_of = {
+            each.id: index % max(1, checks) for index, each in enumerate(tasks) if not each.unverified
+        }
         self.now = START
         self.commits = 0
         self.events: list[e.Event] = []
@@ -125,7 +136,9 @@ class Driver:
         attempt = self.run.attempts[attempt_id]
         if attempt.kind is AttemptKind.TASK and outcome is Outcome.SUCCEEDED and not commit:
             commit = self.new_commit()
-        ended = h.Ended(attempt_id, outcome, outcome.value, self.tick(), commit=commit, tree=f"tree-{commit}")
+        ended = h.Ended(
+            attempt_id, outcome, outcome.value, self.tick(), commit=commit, tree=f"tree-{commit}", passed=1
+        )
         if outcome is not Outcome.LOST:
             ended = replace(ended, result=b"\x12\x00")
         if attempt.kind is AttemptKind.PLAN and outcome is Outcome.SUCCEEDED:
@@ -224,5 +237,6 @@ class Driver:
             assert other.tasks == self.run.tasks
             assert other.attempts == self.run.attempts
             assert (other.counts, other.unmet) == (self.run.counts, self.run.unmet)
+            assert other.unverified == self.run.unverified
             assert commands(other) == commands(self.run)
             assert placements(other) == placements(self.run)

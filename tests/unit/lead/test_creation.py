@@ -111,6 +111,14 @@ def test_checks_come_from_the_plan_else_codeframe_toml_else_the_tree() -> None:
     assert found.checks[0].verification == "python -m pytest"
 
 
+def test_a_task_may_say_that_nothing_verifies_it_and_then_brings_no_check() -> None:
+    made = created(request(task("docs", role="backend", verification="none"), task("a")), PYTHON)
+    assert made.check_of == {"a": 0}
+    assert [each.verification for each in made.checks] == ["python -m pytest"]
+    bare = created(request(task("docs", role="backend", verification="none")), {"README": "read me"})
+    assert (bare.check_of, bare.checks) == ({}, ())
+
+
 def test_each_distinct_check_is_made_once_with_the_first_role_that_brings_it() -> None:
     plan = request(
         task("a", role="backend"), task("b", role="test"), task("c", role="frontend"), task("d", role="test")

@@ -54,6 +54,50 @@ def test_a_task_may_be_called_as_other_attempts_are() -> None:
     driver.assert_stored_truly()
 
 
+def test_an_unverified_task_passes_what_passed_at_the_base_and_is_never_green() -> None:
+    driver = Driver(task("docs", verification="none"), task("code"))
+    driver.verify_base()
+    wanted = placements(driver.run)[0]
+    assert (wanted.task_id, wanted.check) == ("docs", None)
+    told = driver.end(driver.bind(wanted))
+    ended = next(event for event in told if isinstance(event, e.AttemptEnded))
+    assert ended.unverified
+    assert not driver.run.core.green, "its own tree was verified by nothing"
+    driver.stack()
+    (verification,) = [p for p in placements(driver.run) if p.kind is AttemptKind.VERIFY]
+    assert verification.check == 0, "the head must not be redder than the base"
+    driver.end(driver.bind(verification))
+    told = driver.push()
+    assert e.TaskStatusChanged("docs", TaskState.COMPLETED, progress=100, unverified=True) in told
+    assert e.ProgressUpdate(1, 0, 2, unverified=1) in told
+    driver.assert_stored_truly()
+
+
+def test_an_unverified_task_that_reddens_the_head_is_done_again() -> None:
+    driver = Driver(task("docs", verification="none"), task("code"))
+    driver.verify_base()
+    driver.end(driver.bind())
+    driver.stack()
+    for _ in range(2):
+        (verification,) = [p for p in placements(driver.run) if p.kind is AttemptKind.VERIFY]
+        driver.end(driver.bind(verification), Outcome.VERIFICATION_FAILED)
+    assert driver.run.core.head == BASE
+    assert driver.run.tasks["docs"].previous is not None
+    assert driver.run.tasks["docs"].previous.outcome is Outcome.INTEGRATION_FAILED
+
+
+def test_a_run_that_nothing_verifies_starts_at_once_and_counts_it() -> None:
+    driver = Driver(task("a", verification="none"), task("b", "a", verification="none"), checks=0)
+    assert driver.phase() is RunPhase.PLANNING
+    driver.serve()
+    assert driver.phase() is RunPhase.RUNNING
+    assert [p.kind for p in placements(driver.run)] == [AttemptKind.TASK]
+    driver.play()
+    assert driver.phase() is RunPhase.COMPLETED
+    assert (driver.run.unverified, driver.run.core.verifications) == (2, 0)
+    driver.assert_stored_truly()
+
+
 def test_ready_tasks_start_by_priority_then_plan_order_up_to_the_concurrency() -> None:
     tasks = [task("late", priority=4), task("x"), task("y"), task("first", priority=0)]
     driver = Driver(*tasks, limits=RunLimits(concurrency=3))

@@ -22,6 +22,7 @@ def plans(draw: st.DrawFn) -> list[PlannedTask]:
             str(index),
             *(str(on) for on in range(index) if draw(st.integers(0, 3)) == 0),
             priority=draw(st.integers(0, 4)),
+            verification=draw(st.sampled_from(["", "", "none"])),
         )
         for index in range(count)
     ]
