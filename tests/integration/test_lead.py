@@ -14,7 +14,7 @@ from codeframe.errors import from_rpc_error
 from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2
 from services.lead.journal import FLEET, Filter
 from services.workers.outcome import Outcome
-from services.workers.work import Baseline, PreviousAttempt, ScopeOverride
+from services.workers.work import Baseline, PreviousAttempt, ScopeOverride, VerifyWork
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
 from tests.integration.lead_stage import House, Lead, eventually, make_house, task
 
@@ -101,7 +101,7 @@ async def test_what_nothing_verifies_is_merged_and_said_to_be_unverified(house: 
         assert (tasks["docs"].unverified, tasks["code"].unverified) == (True, False)
         told = await lead.told(run.run_id, "task_status_changed")
         assert [each.task_id for each in told if each.unverified] == ["docs", "docs"], "merging, completed"
-        verified = {one.attempt_id: one for one in house.script.requests if ".verify." in one.attempt_id}
+        verified = [one for one in house.script.requests if isinstance(one.work, VerifyWork)]
         assert len(verified) == 2, "the base, and the candidate with docs, by what passed at the base"
 
 
