@@ -187,8 +187,9 @@ class LeadAgent:
                 draft = decide(run, happening)
                 if draft.events:
                     run = draft.run
-                    written += records.records(draft)
-                    rows |= {(row.kind, row.id): row for row in records.rows(draft)}
+                    more, changed = await records.written(draft)
+                    written += more
+                    rows |= {(row.kind, row.id): row for row in changed}
             if not written:
                 return
             if run.core.phase.final:

@@ -54,10 +54,7 @@ class Runs:
     async def create(self, new: NewRun, draft: Draft) -> None:
         """Journal a new run and conduct it. Raises RequestIdTaken."""
         await self._ready.wait()
-        written = records.records(draft)
-        await asyncio.sleep(0)  # each of these takes 0.2 s for 10,000 tasks: others go first
-        rows = records.rows(draft)
-        await asyncio.sleep(0)
+        written, rows = await records.written(draft)
         appended = await self._journal.create(new, written, rows)
         agent = LeadAgent(draft.run, appended.last, appended.term, self._stage)
         assert self._group is not None
@@ -139,9 +136,8 @@ class Runs:
             draft = Draft(await self._load(head), self._stage.clock())
             draft.emit(Claimed(head.term + 1, self._owner))
             try:
-                claimed = await self._journal.claim(
-                    run_id, records.records(draft), records.rows(draft), expected_head=head.head
-                )
+                written, rows = await records.written(draft)
+                claimed = await self._journal.claim(run_id, written, rows, expected_head=head.head)
             except HeadMoved:
                 continue  # what was appended meanwhile is not in the rows that were read
             run = draft.run

@@ -1,5 +1,6 @@
 """LeadService: proto in, proto out. Reads come from the journal; what changes a run goes to its conductor."""
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -83,7 +84,9 @@ class LeadServicer(lead_pb2_grpc.LeadServiceServicer):
             raise InvalidArgument("INVALID_REPOSITORY", str(error), violations=[violation]) from None
         new = NewRun(run_id, created.facts.project, request.request_id, digest)
         try:
-            await self._runs.create(new, create(created, now))
+            draft = create(created, now)
+            await asyncio.sleep(0)  # it took its time for a large plan: others go first
+            await self._runs.create(new, draft)
         except RequestIdTaken as taken:
             await integrator.delete([head_branch(run_id)])
             return taken.run
