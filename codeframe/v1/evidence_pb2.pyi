@@ -234,6 +234,7 @@ class TaskResult(_message.Message):
     FILE_COUNT_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
     UNVERIFIED_FIELD_NUMBER: _builtins.int
+    MUTATION_CHECK_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt."""
     outcome: Global___Outcome.ValueType
@@ -298,6 +299,12 @@ class TaskResult(_message.Message):
         usage_recorded have every turn.
         """
 
+    @_builtins.property
+    def mutation_check(self) -> Global___MutationCheck:
+        """Whether the tests that it added notice when the code under test is wrong.
+        Unset where its role is not asked for that, or no verification was green.
+        """
+
     def __init__(
         self,
         *,
@@ -321,14 +328,95 @@ class TaskResult(_message.Message):
         file_count: _builtins.int = ...,
         turns: _abc.Iterable[Global___TurnUsage] | None = ...,
         unverified: _builtins.bool = ...,
+        mutation_check: Global___MutationCheck | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "mutation_check", b"mutation_check", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "branch", b"branch", "commit", b"commit", "commit_subject", b"commit_subject", "corrections", b"corrections", "end_time", b"end_time", "file_count", b"file_count", "files", b"files", "last_sequence", b"last_sequence", "message", b"message", "model_endpoint", b"model_endpoint", "outcome", b"outcome", "sandbox_mode", b"sandbox_mode", "start_time", b"start_time", "turns", b"turns", "unverified", b"unverified", "usage", b"usage", "verifications", b"verifications"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "branch", b"branch", "commit", b"commit", "commit_subject", b"commit_subject", "corrections", b"corrections", "end_time", b"end_time", "file_count", b"file_count", "files", b"files", "last_sequence", b"last_sequence", "message", b"message", "model_endpoint", b"model_endpoint", "mutation_check", b"mutation_check", "outcome", b"outcome", "sandbox_mode", b"sandbox_mode", "start_time", b"start_time", "turns", b"turns", "unverified", b"unverified", "usage", b"usage", "verifications", b"verifications"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskResult: _TypeAlias = TaskResult  # noqa: Y015
+
+@_typing.final
+class MutationCheck(_message.Message):
+    """Small wrong changes of the code under test, tried one at a time on a scratch
+    checkout of `commit`, until a new test failed on one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    TRIED_FIELD_NUMBER: _builtins.int
+    FAILED_TEST_FIELD_NUMBER: _builtins.int
+    NOT_DONE_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    commit: _builtins.str
+    """The commit."""
+    failed_test: _builtins.str
+    """Id of a new test that failed on the last of them, and passes without it.
+    Empty: no new test noticed any, and the work was not accepted.
+    """
+    not_done: _builtins.str
+    """Why none was tried: nothing there could be changed so. Empty where some were."""
+    @_builtins.property
+    def tried(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mutation]:
+        """The changes that were tried, in order, at most 20."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long it took."""
+
+    def __init__(
+        self,
+        *,
+        commit: _builtins.str = ...,
+        tried: _abc.Iterable[Global___Mutation] | None = ...,
+        failed_test: _builtins.str = ...,
+        not_done: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "duration", b"duration", "failed_test", b"failed_test", "not_done", b"not_done", "tried", b"tried"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MutationCheck: _TypeAlias = MutationCheck  # noqa: Y015
+
+@_typing.final
+class Mutation(_message.Message):
+    """One small wrong change of one file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Path from the repository's root."""
+    line: _builtins.int
+    """The line that it begins at, from 1."""
+    before: _builtins.str
+    """What stood there, clipped."""
+    after: _builtins.str
+    """What was put in its place, clipped."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        line: _builtins.int = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "line", b"line", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mutation: _TypeAlias = Mutation  # noqa: Y015
 
 @_typing.final
 class FileChange(_message.Message):

@@ -19,6 +19,7 @@ from services.workers.evidence import AttemptLog, Evidence
 from services.workers.failures import as_outcomes
 from services.workers.halt import Halt
 from services.workers.model.conversation import Model
+from services.workers.mutation import MutationTrial
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.plan_base import told_verifications
 from services.workers.plan_desk import PlanDesk
@@ -168,6 +169,7 @@ class _Attempt:
             self._checker,
             self._tell,
             self._halt,
+            MutationTrial(self._checker, means.clock, self._tell),
         )
         await self._have_agent_at(desk, task, self._tell)
 
@@ -201,6 +203,10 @@ class _Attempt:
         last = self._evidence.verifications[-1] if self._evidence.verifications else None
         if last is None or not last.green or last.commit != branch.pushed:
             raise AttemptFailed(Outcome.INTERNAL, "the agent says it is done, but no verification does")
+        noticed = self._evidence.mutation_check
+        is_asked = self._means.roles[self._request.role].mutations
+        if is_asked and (noticed is None or not noticed.passed or noticed.commit != last.commit):
+            raise AttemptFailed(Outcome.INTERNAL, "the agent says it is done, but its tests were not tried")
         return Ending(Outcome.SUCCEEDED)
 
     def _unverified(self, branch: Branch) -> Ending:

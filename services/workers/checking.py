@@ -16,8 +16,9 @@ from services.workers.sandbox import Sandbox
 from services.workers.setup import Environment, Setup, SetupFailed
 from services.workers.tools.clip import clip
 from services.workers.translation import write_report
-from services.workers.verification import Judgement, TestReport, judge, narrowed, verify
-from services.workers.work import AttemptRequest, Baseline, VerificationRun
+from services.workers.verification import Judgement, TestReport, defect_of, judge, narrowed, verify
+from services.workers.verification.defect import Defect
+from services.workers.work import AttemptRequest, Baseline, MutationCheck, VerificationRun
 
 RED_TESTS_TOLD = 50
 RED_TESTS_CHARACTERS = 4000
@@ -68,7 +69,7 @@ class Checker:
 
     async def prepare_commit(self, commit: str) -> Environment:
         """What setup makes of a commit. Raises SetupFailed, GitError."""
-        async with self._checkout(commit) as tree:
+        async with self.checkout(commit) as tree:
             return await self.prepare(tree)
 
     async def try_out(self, tree: Path, environment: Environment, paths: Sequence[str]) -> str:
@@ -78,7 +79,7 @@ class Checker:
         """
         command = self._request.checks.verification
         narrow = narrowed(command, paths, tree)
-        report = await self._run(tree, environment, narrow or command)
+        report = await self.run(tree, environment, narrow or command)
         notes = ["the command cannot be narrowed: these are all tests"] if paths and not narrow else []
         return "\n".join([clip(report.output), *notes, told(report)])
 
@@ -97,12 +98,12 @@ class Checker:
         SetupFailed, SandboxError, GitError.
         """
         checks = self._request.checks
-        async with self._checkout(commit) as tree:
+        async with self.checkout(commit) as tree:
             environment = environment or await self.prepare(tree)
             await self._tell(Activity("verification", f"runs {checks.verification} on {commit[:12]}"))
-            report = await self._run(tree, environment, checks.verification)
+            report = await self.run(tree, environment, checks.verification)
         judgement = judge(report, checks.baseline, tests_may_go=tests_may_go)
-        if new_test and judgement.green and checks.baseline and not _has_new_test(report, checks.baseline):
+        if new_test and judgement.green and checks.baseline and not new_tests(report, checks.baseline):
             summary = "no new test: the work must add at least one test that passes"
             judgement = replace(judgement, outcome=Outcome.VERIFICATION_FAILED, summary=summary)
         self._tell.add(f"$ {report.command}\n{report.output}\n{told(report)}\n{judgement.summary}")
@@ -120,7 +121,38 @@ class Checker:
         )
         return report, judgement
 
-    async def _run(self, tree: Path, environment: Environment, command: str) -> TestReport:
+    async def defect(
+        self, commit: str, environment: Environment | None, tests: Sequence[str]
+    ) -> tuple[Defect, str]:
+        """Whether these tests run and fail on a fresh checkout of a commit, twice; and what they said.
+
+        Keeps the report and the run as evidence, as `check` does. Raises as `check` does.
+        """
+        report, _ = await self.check(commit, environment)
+        found = defect_of(report, self._request.checks.baseline, tests)
+        if found.tests:
+            report, _ = await self.check(commit, environment)
+            again = defect_of(report, self._request.checks.baseline, tests)
+            if again.problem:
+                found = Defect(problem=f"they failed once, and not again: {again.problem}")
+        said = {test.id: test.message for test in report.tests}
+        return found, "\n\n".join(f"{test}\n{said[test]}" for test in found.tests)
+
+    def new_tests(self, report: TestReport) -> frozenset[str]:
+        """Ids of the tests that pass, and that nothing was known of."""
+        return new_tests(report, self._request.checks.baseline or Baseline())
+
+    def keep(self, check: MutationCheck) -> None:
+        """Keep what came of mutants as evidence."""
+        self._evidence.mutation_check = check
+
+    @property
+    def command(self) -> str:
+        """The verification command."""
+        return self._request.checks.verification
+
+    async def run(self, tree: Path, environment: Environment, command: str) -> TestReport:
+        """Run a command as the verification is run, on a tree as it is. Raises SandboxError."""
         request = self._request
         timeout = request.limits.test_timeout.total_seconds()
         return await verify(
@@ -128,8 +160,8 @@ class Checker:
         )
 
     @asynccontextmanager
-    async def _checkout(self, commit: str) -> AsyncIterator[Path]:
-        """A fresh checkout of a commit, removed afterwards."""
+    async def checkout(self, commit: str) -> AsyncIterator[Path]:
+        """A fresh checkout of a commit, removed afterwards. Raises GitError."""
         self._checkouts += 1
         root = self._data.attempt(self._request.attempt_id) / f"check-{self._checkouts}"
         try:
@@ -139,8 +171,9 @@ class Checker:
             await self._data.remove(root)
 
 
-def _has_new_test(report: TestReport, baseline: Baseline) -> bool:
-    return any(test not in baseline.passing and test not in baseline.red for test in report.passed)
+def new_tests(report: TestReport, baseline: Baseline) -> frozenset[str]:
+    """Ids of the tests that pass, and that nothing was known of."""
+    return frozenset(report.passed) - baseline.passing - baseline.red
 
 
 def told(report: TestReport) -> str:

@@ -11,7 +11,7 @@ from services.workers.desk import AgentRecord
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.repository import Repository
 from services.workers.translation import write_changes
-from services.workers.work import Artifact, FileChange, TaskResult, VerificationRun
+from services.workers.work import Artifact, FileChange, MutationCheck, TaskResult, VerificationRun
 
 ARTIFACT_LIMIT = 16 << 20
 EARLIER_REPORTS_LIMIT = 16 << 20
@@ -35,6 +35,7 @@ class Evidence:
     files: tuple[FileChange, ...] = ()
     verifications: list[VerificationRun] = field(default_factory=list)
     artifacts: dict[str, Artifact] = field(default_factory=dict)
+    mutation_check: MutationCheck | None = None
     record: AgentRecord | None = None
     log: "AttemptLog | None" = None
 
@@ -103,6 +104,7 @@ class Evidence:
             sandbox_mode=self.sandbox_mode,
             model_endpoint=self.model_endpoint,
             unverified=self.unverified,
+            mutation_check=self.mutation_check,
         )
 
     def _verifications(self) -> tuple[VerificationRun, ...]:

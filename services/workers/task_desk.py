@@ -11,15 +11,18 @@ from services.workers.desk import BaseFacts, GitAnswer, Verdict
 from services.workers.failures import as_outcomes
 from services.workers.git_reading import read_git
 from services.workers.halt import Halt
-from services.workers.outcome import Outcome
+from services.workers.mutation.trial import MutationTrial, Subject
+from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.roles.role import Role
 from services.workers.setup import Environment, SetupFailed
 from services.workers.tools.clip import clip
+from services.workers.verification import TestReport
 from services.workers.work import Protected, TaskWork
 from services.workers.worktree import Worktree
 
 VERIFYING = 80  # progress
 _REFUSALS_TOLD = 20
+SAID = 4000  # characters of failing tests in a message
 
 
 class TaskDesk:
@@ -36,6 +39,7 @@ class TaskDesk:
         checker: Checker,
         broadcast: Broadcast,
         halt: Halt,
+        trial: MutationTrial,
     ) -> None:
         self._task = task
         self._role = role
@@ -46,6 +50,7 @@ class TaskDesk:
         self._checker = checker
         self._broadcast = broadcast
         self._halt = halt
+        self._trial = trial
         self._scope = role.scope(task.may_change, base.files, task.scope)
 
     @property
@@ -90,26 +95,74 @@ class TaskDesk:
                 return Verdict(True)
             return await self._check(commit)
 
+    async def report_defect(self, tests: Sequence[str], defect: str) -> str:
+        """See Tested."""
+        if self._task.unverified:
+            return "this task has no verification, so no defect can be shown; say what you found as you end"
+        await self._broadcast(TaskInProgress(Phase.VERIFYING, VERIFYING))
+        with as_outcomes():
+            commit = await self._branch.save()
+            if (refusal := await self._refusal(commit)) is not None:
+                return f"{refusal.summary}\n\n{refusal.text}"
+            code = [path for path in await self._changed(commit) if not self._scope.is_test(path)]
+            if code:
+                changed = ", ".join(code[:10])
+                return f"a defect is shown on the base's code, but these files differ from it: {changed}"
+            found, said = await self._checker.defect(commit, self._environment_of(), tests)
+        if found.tests:
+            shown = "\n".join(
+                ["", "on the base's code these tests fail:", *found.tests, "", clip(said, SAID)]
+            )
+            raise AttemptFailed(Outcome.DEFECT_FOUND, f"{defect}\n{shown}".strip())
+        await self._broadcast(TaskInProgress(Phase.WORKING, VERIFYING))
+        return f"no defect is shown: {found.problem}"
+
+    def _environment_of(self) -> Environment | None:
+        """What checks run in; None where the work may change that, and each commit has its own."""
+        return None if Protected.DEPENDENCIES in self._task.may_change else self._environment
+
     async def _check(self, commit: str) -> Verdict:
-        may_change = self._task.may_change
-        own = Protected.DEPENDENCIES in may_change
-        tests_may_go = Protected.TESTS in may_change
+        environment = self._environment_of()
+        tests_may_go = Protected.TESTS in self._task.may_change
         try:
             report, judgement = await self._checker.check(
                 commit,
-                None if own else self._environment,
+                environment,
                 tests_may_go=tests_may_go,
                 new_test=self._role.new_tests and not tests_may_go,
             )
         except SetupFailed as error:
-            if not own:
+            if environment is not None:
                 raise
             return Verdict(False, "setup fails with the changed dependencies", clip(str(error)))
         if judgement.green:
-            return Verdict(True)
+            return await self._notice_mutants(commit, report) if self._role.mutations else Verdict(True)
         final = judgement.outcome if judgement.outcome in (Outcome.NO_TESTS, Outcome.SETUP_FAILED) else None
         text = "\n\n".join([judgement.summary, clip(report.output), told(report)])
         return Verdict(False, judgement.summary, text, final)
+
+    async def _notice_mutants(self, commit: str, report: TestReport) -> Verdict:
+        """Whether the tests of a green commit notice when the code under test is wrong."""
+        changed = await self._changed(commit)
+        there = await self._worktree.repository.files(commit)
+        tests = tuple(path for path in changed if path in there and self._scope.is_test(path))
+        new = self._checker.new_tests(report) | {test for test in report.passed if test.startswith(tests)}
+        code = frozenset(path for path in self._base.files if self._scope.is_code(path))
+        subject = Subject(commit, tests, code, new)
+        check = await self._trial.run(subject, self._environment_of())
+        self._checker.keep(check)
+        if check.passed:
+            return Verdict(True)
+        summary = f"no new test fails on any of {len(check.tried)} wrong changes of the code under test"
+        shown = [f"- {one.path}:{one.line}: `{one.before}` became `{one.after}`" for one in check.tried]
+        text = "They pass, but would pass as well if the code was wrong. Each of these was tried alone:\n"
+        return Verdict(False, summary, text + "\n".join(shown))
+
+    async def _changed(self, commit: str) -> list[str]:
+        """Paths of the files that differ between the base and a commit."""
+        return [
+            change.path for change in await self._worktree.repository.changes(self._task.base_commit, commit)
+        ]
 
     async def _refusal(self, commit: str) -> Verdict | None:
         """Why a commit need not be checked: it changes nothing, or what it must not."""
@@ -117,8 +170,8 @@ class TaskDesk:
         if await repository.tree(commit) == await repository.tree(base):
             summary = "nothing is changed: the work equals its base"
             return Verdict(False, summary, f"{summary}. Do the task, then end your turn.")
-        changes = await repository.changes(base, commit)
-        refusals = [said for change in changes if (said := self._scope.refusal(change.path))]
+        changed = await self._changed(commit)
+        refusals = [said for path in changed if (said := self._scope.refusal(path))]
         if not refusals:
             return None
         told = "\n".join(f"- {refusal}" for refusal in refusals[:_REFUSALS_TOLD])

@@ -25,6 +25,7 @@ from services.workers.work import (
     FileChange,
     Limits,
     ModelUsage,
+    MutationCheck,
     PlanWork,
     PreviousAttempt,
     Protected,
@@ -179,6 +180,8 @@ def write_result(result: TaskResult) -> evidence_pb2.TaskResult:
         model_endpoint=result.model_endpoint,
         unverified=result.unverified,
     )
+    if (check := result.mutation_check) is not None:
+        message.mutation_check.CopyFrom(_write_mutation_check(check))
     message.start_time.FromDatetime(result.start_time)
     message.end_time.FromDatetime(result.end_time)
     return message
@@ -230,6 +233,19 @@ def _write_verification(one: VerificationRun) -> evidence_pb2.Verification:
         timed_out=one.timed_out,
         collected=one.collected,
         report_artifact=one.report_artifact,
+    )
+
+
+def _write_mutation_check(check: MutationCheck) -> evidence_pb2.MutationCheck:
+    return evidence_pb2.MutationCheck(
+        commit=check.commit,
+        tried=[
+            evidence_pb2.Mutation(path=one.path, line=one.line, before=one.before, after=one.after)
+            for one in check.tried
+        ],
+        failed_test=check.failed_test,
+        not_done=check.not_done,
+        duration=_write_duration(check.duration),
     )
 
 

@@ -179,6 +179,36 @@ class VerificationRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Mutation:
+    """A small wrong change of the code under test that was tried."""
+
+    path: str
+    line: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class MutationCheck:
+    """Whether new tests notice when the code under test is wrong.
+
+    `failed_test` failed on the last of `tried`, and passes without it; empty where none did. `not_done`
+    says why nothing was tried; empty where something was.
+    """
+
+    commit: str
+    tried: tuple[Mutation, ...] = ()
+    failed_test: str = ""
+    not_done: str = ""
+    duration: timedelta = timedelta()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the tests noticed one, or nothing could be tried."""
+        return bool(self.failed_test or self.not_done)
+
+
+@dataclass(frozen=True, slots=True)
 class FileChange:
     """A file that differs between base and commit; `operation` is created, modified or deleted.
 
@@ -229,3 +259,4 @@ class TaskResult:
     sandbox_mode: str = ""
     model_endpoint: str = ""
     unverified: bool = False
+    mutation_check: MutationCheck | None = None

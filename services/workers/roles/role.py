@@ -24,7 +24,8 @@ class Role:
     """One role. `commit_type` is the type in its commits' subjects; where it `plans`, it does no task.
 
     `advice` goes into the prompt beside the verification command. Where `new_tests`, work is green only with
-    a passing test that the base has not, unless the task may change tests.
+    a passing test that the base has not, unless the task may change tests. Where `mutations`, a test of it
+    must fail on a small wrong change of the code under test.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Role:
     writes: WriteRules
     commit_type: str
     new_tests: bool
+    mutations: bool
     advice: str
     plans: bool = False
 
@@ -74,6 +76,7 @@ def load_role(name: str, folder: Path = ROLES_FOLDER) -> Role:
         new_tests=verification.flag("new_tests"),
         advice="" if plans else verification.text("advice"),
         plans=plans,
+        mutations=verification.flag("mutations"),
     )
     for table in (data, scope, verification):
         table.end()

@@ -1,6 +1,7 @@
 """What a role may write, in one attempt: asked at each write, and of the final diff."""
 
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -50,6 +51,14 @@ class Scope:
             return f"{path}: is outside what the {self.role} role may write"
         return None
 
+    def is_test(self, path: str) -> bool:
+        """Whether a file belongs to the tests."""
+        return self._is(Protected.TESTS.value, path)
+
+    def is_code(self, path: str) -> bool:
+        """Whether a file is the project's own code, as far as its path tells: no test, build or CI file."""
+        return not any(self._is(kind, path) for kind in self.rules.kinds) and not _FOREIGN.search(path)
+
     def _allowed(self, path: str) -> bool:
         kinds = (*self.rules.allow_kinds, *(kind.value for kind in self.may_change))
         return (
@@ -62,6 +71,7 @@ class Scope:
         return matches(self.rules.kinds[kind], path)
 
 
+_FOREIGN = re.compile(r"(^|/)(node_modules|site-packages|vendor|third_party|dist|build|target|\..*)/")
 _PROTECTED = {
     Protected.TESTS: "is a test file that the base has",
     Protected.DEPENDENCIES: "says what the project depends on",
@@ -72,6 +82,9 @@ _PROTECTED = {
 def overridden(rules: WriteRules, project: ScopeOverride) -> WriteRules:
     """The rules as a project bounds them. What is protected stays so."""
     if project.allow:
+        if Protected.TESTS.value in rules.allow_kinds:  # so the project says where its tests are
+            tests = (*rules.kinds[Protected.TESTS.value], *project.allow)
+            rules = replace(rules, kinds={**rules.kinds, Protected.TESTS.value: tests})
         rules = replace(rules, allow=project.allow, allow_kinds=(), package_folders=False)
     return replace(rules, deny=(*rules.deny, *project.deny))
 

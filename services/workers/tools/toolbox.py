@@ -8,6 +8,7 @@ from typing import Protocol
 from services.workers.desk import Workspace
 from services.workers.model.conversation import ToolCall, ToolResult, ToolSpec
 from services.workers.tools.component import ADD_COMPONENT
+from services.workers.tools.defect import REPORT_DEFECT
 from services.workers.tools.outline import OUTLINE
 from services.workers.tools.place import resolve
 from services.workers.tools.proposing import PROPOSE_PLAN
@@ -31,6 +32,7 @@ TOOLS: Mapping[str, Tool] = {
         ADD_COMPONENT,
         OUTLINE,
         PROPOSE_PLAN,
+        REPORT_DEFECT,
     )
 }
 MAX_CALLS = 50  # in one turn

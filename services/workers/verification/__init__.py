@@ -12,9 +12,20 @@ cannot be run at all; red tests, a report that is missing and a timeout are what
 `judge` is pure.
 """
 
+from services.workers.verification.defect import defect_of
 from services.workers.verification.judge import Judgement, baseline_of, judge
 from services.workers.verification.narrow import narrowed
 from services.workers.verification.report import TestCase, TestReport, TestState
 from services.workers.verification.verify import verify
 
-__all__ = ["Judgement", "TestCase", "TestReport", "TestState", "baseline_of", "judge", "narrowed", "verify"]
+__all__ = [
+    "Judgement",
+    "TestCase",
+    "TestReport",
+    "TestState",
+    "baseline_of",
+    "defect_of",
+    "judge",
+    "narrowed",
+    "verify",
+]

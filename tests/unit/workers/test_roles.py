@@ -96,9 +96,15 @@ def test_each_role_has_its_prompt_tools_and_verification() -> None:
     assert len({role.prompt for role in roles.values()}) == 4
     only = {name: set(role.tools) - set(roles["backend"].tools) for name, role in roles.items()}
     planner = {"outline", "propose_plan"}
-    assert only == {"backend": set(), "frontend": {"add_component"}, "test": {"outline"}, "planner": planner}
+    assert only == {
+        "backend": set(),
+        "frontend": {"add_component"},
+        "test": {"outline", "report_defect"},
+        "planner": planner,
+    }
     assert [role.commit_type for role in roles.values()] == ["feat", "feat", "test", ""]
     assert [role.new_tests for role in roles.values()] == [False, False, True, False]
+    assert [role.mutations for role in roles.values()] == [False, False, True, False]
     assert [role.plans for role in roles.values()] == [False, False, False, True]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from services.workers.outcome import Outcome
 from services.workers.sandbox import Mode
-from services.workers.verification import TestCase, TestReport, TestState, judge
+from services.workers.verification import TestCase, TestReport, TestState, defect_of, judge
 from services.workers.verification.parse import ID_LENGTH, MESSAGE_LENGTH, ReportError, parse
 from services.workers.verification.report import each_once
 from services.workers.verification.runners import reporting
@@ -78,6 +78,52 @@ def test_a_task_that_may_change_tests() -> None:
     assert judge(report(("a", PASSED), ("b", SKIPPED)), BASE, tests_may_go=True).green
     assert judge(report(("a", PASSED)), BASE, tests_may_go=True).green
     assert judge(report(), BASE, tests_may_go=True).outcome is Outcome.NO_TESTS
+
+
+@pytest.mark.parametrize(
+    ("found", "named", "tests", "problem"),
+    [
+        (report(("a", PASSED), ("b", PASSED), ("t::new", FAILED)), ["t::new"], ("t::new",), ""),
+        (report(("a", PASSED), ("b", PASSED), ("t::new", FAILED)), ["new"], ("t::new",), ""),
+        (
+            report(("a", PASSED), ("b", PASSED), ("t[1]", FAILED), ("t[2]", FAILED)),
+            ["t"],
+            ("t[1]", "t[2]"),
+            "",
+        ),
+        (report(("a", PASSED), ("b", FAILED)), ["b"], ("b",), ""),
+        (report(("a", PASSED), ("b", PASSED), ("old", FAILED), ("n", FAILED)), ["n"], ("n",), ""),
+        (
+            report(("a", PASSED), ("b", PASSED), ("n", PASSED)),
+            ["n"],
+            (),
+            "did not run and fail, it is passed",
+        ),
+        (report(("a", PASSED), ("b", PASSED), ("n", SKIPPED)), ["n"], (), "it is skipped"),
+        (report(("a", PASSED), ("b", PASSED), ("n", ERROR)), ["n"], (), "it is error"),
+        (report(("a", PASSED), ("b", PASSED), ("t[1]", FAILED), ("t[2]", PASSED)), ["t"], (), "t[2] did not"),
+        (
+            report(("a", PASSED), ("b", PASSED), ("x", FAILED)),
+            ["n"],
+            (),
+            "no test is called n. Those that ran",
+        ),
+        (report(("a", PASSED), ("b", PASSED)), ["n"], (), "No test ran and failed"),
+        (report(("a", PASSED), ("b", PASSED), ("old", FAILED)), ["old"], (), "red at the base already"),
+        (report(("a", PASSED), ("b", PASSED), ("n", FAILED), ("m", FAILED)), ["n"], (), "too: m."),
+        (report(("a", PASSED), ("n", FAILED)), ["n"], (), "too: b."),
+        (report(("n", FAILED), timed_out=True), ["n"], (), "did not end within"),
+        (report(problem="no report"), ["n"], (), "no report"),
+        (report(("n", FAILED), exceeded="memory"), ["n"], (), "more memory"),
+    ],
+)
+def test_a_defect_is_shown_by_tests_that_ran_and_failed_alone(
+    found: TestReport, named: list[str], tests: tuple[str, ...], problem: str
+) -> None:
+    defect = defect_of(found, BASE, named)
+    assert defect.tests == tests
+    assert problem in defect.problem
+    assert bool(defect.tests) != bool(defect.problem)
 
 
 def test_a_test_named_twice_counts_by_its_worst() -> None:
