@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from codeframe.errors import from_rpc_error
-from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2
+from codeframe.v1 import evidence_pb2, lead_pb2, plan_pb2, state_pb2
 from services.lead.journal import FLEET, Filter
 from services.workers.outcome import Outcome
 from services.workers.work import Baseline, PreviousAttempt, ScopeOverride, TaskWork, VerifyWork
@@ -296,6 +296,38 @@ async def test_a_runs_time_ends_it(house: House) -> None:
         assert timedelta(seconds=2) <= took < timedelta(seconds=6)
         assert await states(lead, run.run_id) == {"a": "CANCELLED"}
         assert not worker.attempts.in_flight
+        head, left = (await lead.journal.run(run.run_id)).head, branches(house.project)
+        house.script.open("a")
+        await eventually(lambda: not worker.attempts.unreleased)
+        assert (await lead.journal.run(run.run_id)).head == head, "nothing is told of it afterwards"
+        assert branches(house.project) == left
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        ((task("a", "b"), task("b", "a")), "a → b → a"),
+        ((task("a", "a"),), "a"),
+        ((task("a", "nobody"),), "nobody"),
+        ((task("a"), task("a")), "a"),
+        ((), "at least 1"),
+    ],
+    ids=["cycle", "self", "unknown", "duplicate", "empty"],
+)
+async def test_a_plan_at_fault_starts_nothing(
+    house: House, plan: tuple[plan_pb2.PlannedTask, ...], says: str
+) -> None:
+    async with house.worker() as worker, house.lead(worker) as lead:
+        await lead.fleet.changed(0)
+        before = (await lead.journal.bounds()).head
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await lead.create(*plan)
+        error = from_rpc_error(caught.value)
+        assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert any(each.field.startswith("plan") and says in each.message for each in error.violations), error
+        assert (await lead.journal.bounds()).head == before
+        assert branches(house.project) == {}
+        assert not house.script.requests
 
 
 async def test_a_role_that_no_worker_serves_is_said_and_waited_for(house: House) -> None:
