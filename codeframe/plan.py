@@ -7,6 +7,8 @@ import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from codeframe.budget import NO_LIMIT, Budget
+
 MAX_TASKS = 10_000
 DEFAULT_PRIORITY = 2
 UNVERIFIED = "none"
@@ -38,6 +40,7 @@ class PlannedTask:
     setup: str = ""
     model: str = ""
     may_change: frozenset[Protected] = frozenset()
+    budget: Budget = NO_LIMIT
 
     @property
     def unverified(self) -> bool:

@@ -95,6 +95,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 28
     """The server is stopping, or something it needs is away. Ask again."""
+    ERROR_REASON_NO_PRICE: _ErrorReason.ValueType  # 30
+    """A budget in dollars, and a model whose price is not known."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of a failed call. A client that meets a value it does not know
@@ -166,4 +168,6 @@ log explains. Ask again, with backoff.
 """
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 28
 """The server is stopping, or something it needs is away. Ask again."""
+ERROR_REASON_NO_PRICE: ErrorReason.ValueType  # 30
+"""A budget in dollars, and a model whose price is not known."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

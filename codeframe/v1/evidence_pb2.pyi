@@ -81,6 +81,10 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     it was run on a fresh checkout of the base's code, and failed there. It
     stands on the attempt's branch; `message` names it. Nothing is merged.
     """
+    OUTCOME_ALLOWANCE_SPENT: _Outcome.ValueType  # 20
+    """What it may spend is spent; the work so far is pushed, and goes on from
+    there while the budget has more.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How an attempt ended. A reader that meets a value it does not know treats it
@@ -140,6 +144,10 @@ OUTCOME_DEFECT_FOUND: Outcome.ValueType  # 19
 """A test that the attempt wrote fails because the code under test is wrong:
 it was run on a fresh checkout of the base's code, and failed there. It
 stands on the attempt's branch; `message` names it. Nothing is merged.
+"""
+OUTCOME_ALLOWANCE_SPENT: Outcome.ValueType  # 20
+"""What it may spend is spent; the work so far is pushed, and goes on from
+there while the budget has more.
 """
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
@@ -235,6 +243,7 @@ class TaskResult(_message.Message):
     TURNS_FIELD_NUMBER: _builtins.int
     UNVERIFIED_FIELD_NUMBER: _builtins.int
     MUTATION_CHECK_FIELD_NUMBER: _builtins.int
+    WALL_TIME_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt."""
     outcome: Global___Outcome.ValueType
@@ -305,6 +314,10 @@ class TaskResult(_message.Message):
         Unset where its role is not asked for that, or no verification was green.
         """
 
+    @_builtins.property
+    def wall_time(self) -> _duration_pb2.Duration:
+        """Its time, less what it waited for the provider."""
+
     def __init__(
         self,
         *,
@@ -329,10 +342,11 @@ class TaskResult(_message.Message):
         turns: _abc.Iterable[Global___TurnUsage] | None = ...,
         unverified: _builtins.bool = ...,
         mutation_check: Global___MutationCheck | None = ...,
+        wall_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "mutation_check", b"mutation_check", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "mutation_check", b"mutation_check", "start_time", b"start_time", "wall_time", b"wall_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "branch", b"branch", "commit", b"commit", "commit_subject", b"commit_subject", "corrections", b"corrections", "end_time", b"end_time", "file_count", b"file_count", "files", b"files", "last_sequence", b"last_sequence", "message", b"message", "model_endpoint", b"model_endpoint", "mutation_check", b"mutation_check", "outcome", b"outcome", "sandbox_mode", b"sandbox_mode", "start_time", b"start_time", "turns", b"turns", "unverified", b"unverified", "usage", b"usage", "verifications", b"verifications"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "branch", b"branch", "commit", b"commit", "commit_subject", b"commit_subject", "corrections", b"corrections", "end_time", b"end_time", "file_count", b"file_count", "files", b"files", "last_sequence", b"last_sequence", "message", b"message", "model_endpoint", b"model_endpoint", "mutation_check", b"mutation_check", "outcome", b"outcome", "sandbox_mode", b"sandbox_mode", "start_time", b"start_time", "turns", b"turns", "unverified", b"unverified", "usage", b"usage", "verifications", b"verifications", "wall_time", b"wall_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -665,6 +679,8 @@ class ModelUsage(_message.Message):
     CACHE_READ_TOKENS_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
     SCRIPTED_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    COST_KNOWN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model, as the provider named it."""
     turns: _builtins.int
@@ -683,6 +699,13 @@ class ModelUsage(_message.Message):
     """Whether any of the replies came from a scripted stand-in for a model, which
     says so itself; all others are live.
     """
+    cost_micros: _builtins.int
+    """What it cost, in millionths of a US dollar, by the worker's price table;
+    each call is rounded up. Where `cost_known` is false, that of the calls
+    whose price is known.
+    """
+    cost_known: _builtins.bool
+    """Whether the price of every call is known. A price is never guessed."""
     def __init__(
         self,
         *,
@@ -694,10 +717,12 @@ class ModelUsage(_message.Message):
         cache_read_tokens: _builtins.int = ...,
         incomplete: _builtins.bool = ...,
         scripted: _builtins.bool = ...,
+        cost_micros: _builtins.int = ...,
+        cost_known: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "incomplete", b"incomplete", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "scripted", b"scripted", "turns", b"turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_known", b"cost_known", "cost_micros", b"cost_micros", "incomplete", b"incomplete", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "scripted", b"scripted", "turns", b"turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 isort:skip_file
 Runs: make one, look at it, end it."""
 
+from codeframe.v1 import budget_pb2 as _budget_pb2
 from codeframe.v1 import evidence_pb2 as _evidence_pb2
 from codeframe.v1 import plan_pb2 as _plan_pb2
 from codeframe.v1 import state_pb2 as _state_pb2
@@ -93,6 +94,10 @@ class Run(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     UNSERVED_ROLES_FIELD_NUMBER: _builtins.int
     GOAL_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    CHARGED_FIELD_NUMBER: _builtins.int
+    ESTIMATED_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Its id."""
     project: _builtins.str
@@ -149,6 +154,26 @@ class Run(_message.Message):
         while its goal has no plan yet.
         """
 
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """What it may spend; unset where nothing limits it."""
+
+    @_builtins.property
+    def charged(self) -> _budget_pb2.Charge:
+        """What counts against the budget: what its attempts took, and what is
+        estimated. Where a model has no known price, cost is that of the others.
+        """
+
+    @_builtins.property
+    def estimated(self) -> _budget_pb2.Charge:
+        """The part of `charged` that is an estimate: what attempts may have taken
+        whose worker is gone, until a late result says what they did.
+        """
+
+    @_builtins.property
+    def reserved(self) -> _budget_pb2.Charge:
+        """What its open attempts may still spend."""
+
     def __init__(
         self,
         *,
@@ -171,10 +196,14 @@ class Run(_message.Message):
         revision: _builtins.int = ...,
         unserved_roles: _abc.Iterable[_builtins.str] | None = ...,
         goal: _builtins.str = ...,
+        budget: _budget_pb2.Budget | None = ...,
+        charged: _budget_pb2.Charge | None = ...,
+        estimated: _budget_pb2.Charge | None = ...,
+        reserved: _budget_pb2.Charge | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "charged", b"charged", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "estimated", b"estimated", "failure", b"failure", "limits", b"limits", "reserved", b"reserved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "goal", b"goal", "head_commit", b"head_commit", "labels", b"labels", "limits", b"limits", "project", b"project", "repository", b"repository", "request_id", b"request_id", "revision", b"revision", "run_id", b"run_id", "state", b"state", "title", b"title", "unserved_roles", b"unserved_roles", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "budget", b"budget", "charged", b"charged", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "estimated", b"estimated", "failure", b"failure", "goal", b"goal", "head_commit", b"head_commit", "labels", b"labels", "limits", b"limits", "project", b"project", "repository", b"repository", "request_id", b"request_id", "reserved", b"reserved", "revision", b"revision", "run_id", b"run_id", "state", b"state", "title", b"title", "unserved_roles", b"unserved_roles", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -328,6 +357,7 @@ class Task(_message.Message):
     COMMIT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     UNVERIFIED_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     task_id: _builtins.str
@@ -370,6 +400,12 @@ class Task(_message.Message):
     def retry_time(self) -> _timestamp_pb2.Timestamp:
         """When its next attempt may start, where it waits for that."""
 
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """What it may spend over all its attempts; unset where only the run's budget
+        limits it.
+        """
+
     def __init__(
         self,
         *,
@@ -392,10 +428,11 @@ class Task(_message.Message):
         commit: _builtins.str = ...,
         revision: _builtins.int = ...,
         unverified: _builtins.bool = ...,
+        budget: _budget_pb2.Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_time", b"retry_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "retry_time", b"retry_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "commit", b"commit", "depends_on", b"depends_on", "message", b"message", "phase", b"phase", "priority", b"priority", "progress", b"progress", "reason", b"reason", "retries", b"retries", "retry_time", b"retry_time", "revision", b"revision", "role", b"role", "run_id", b"run_id", "state", b"state", "task_id", b"task_id", "title", b"title", "unverified", b"unverified", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "budget", b"budget", "commit", b"commit", "depends_on", b"depends_on", "message", b"message", "phase", b"phase", "priority", b"priority", "progress", b"progress", "reason", b"reason", "retries", b"retries", "retry_time", b"retry_time", "revision", b"revision", "role", b"role", "run_id", b"run_id", "state", b"state", "task_id", b"task_id", "title", b"title", "unverified", b"unverified", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -421,6 +458,9 @@ class Attempt(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     BASE_COMMIT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    ESTIMATED_FIELD_NUMBER: _builtins.int
+    ALLOWANCE_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """Its id."""
     run_id: _builtins.str
@@ -457,6 +497,20 @@ class Attempt(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended, where it has."""
 
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[_evidence_pb2.ModelUsage]:
+        """What its model calls took, by model: what its notices told while it runs or
+        where it is LOST, else what its result tells.
+        """
+
+    @_builtins.property
+    def estimated(self) -> _budget_pb2.Charge:
+        """What it may have taken beyond `usage`; unset where `usage` is all. An estimate."""
+
+    @_builtins.property
+    def allowance(self) -> _budget_pb2.Allowance:
+        """What it may spend; unset where nothing limits it."""
+
     def __init__(
         self,
         *,
@@ -474,10 +528,13 @@ class Attempt(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         base_commit: _builtins.str = ...,
         revision: _builtins.int = ...,
+        usage: _abc.Iterable[_evidence_pb2.ModelUsage] | None = ...,
+        estimated: _budget_pb2.Charge | None = ...,
+        allowance: _budget_pb2.Allowance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "end_time", b"end_time", "estimated", b"estimated", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "end_time", b"end_time", "kind", b"kind", "message", b"message", "number", b"number", "outcome", b"outcome", "result", b"result", "revision", b"revision", "run_id", b"run_id", "start_time", b"start_time", "task_id", b"task_id", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "allowance", b"allowance", "attempt_id", b"attempt_id", "base_commit", b"base_commit", "end_time", b"end_time", "estimated", b"estimated", "kind", b"kind", "message", b"message", "number", b"number", "outcome", b"outcome", "result", b"result", "revision", b"revision", "run_id", b"run_id", "start_time", b"start_time", "task_id", b"task_id", "usage", b"usage", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -598,6 +655,7 @@ class CreateRunRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     UNSERVED_ROLE_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller, unique in its project: repeat the request with it."""
     project: _builtins.str
@@ -625,6 +683,12 @@ class CreateRunRequest(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Whatever the caller wants to find again."""
 
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """What the run may spend. Unset: as much as its tasks take. Where it is spent,
+        the run is FAILED with BUDGET_EXHAUSTED.
+        """
+
     def __init__(
         self,
         *,
@@ -637,10 +701,11 @@ class CreateRunRequest(_message.Message):
         limits: Global___RunLimits | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         unserved_role: Global___UnservedRolePolicy.ValueType = ...,
+        budget: _budget_pb2.Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["goal", b"goal", "limits", b"limits", "plan", b"plan", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "goal", b"goal", "limits", b"limits", "plan", b"plan", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "goal", b"goal", "labels", b"labels", "limits", b"limits", "plan", b"plan", "project", b"project", "repository", b"repository", "request_id", b"request_id", "unserved_role", b"unserved_role", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "budget", b"budget", "goal", b"goal", "labels", b"labels", "limits", b"limits", "plan", b"plan", "project", b"project", "repository", b"repository", "request_id", b"request_id", "unserved_role", b"unserved_role", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["plan", "goal"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015

@@ -103,7 +103,8 @@ class LeadServiceServicer:
         May be repeated: yes; an exact repeat under its request_id returns the run
         that the first made.
         Status: INVALID_ARGUMENT with INVALID_REQUEST, INVALID_PLAN,
-        INVALID_REPOSITORY, INVALID_BASE or NO_VERIFICATION: mend what it names.
+        INVALID_REPOSITORY, INVALID_BASE, NO_VERIFICATION or NO_PRICE: mend what it
+        names.
         ALREADY_EXISTS with IDEMPOTENCY_KEY_REUSED: take another request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

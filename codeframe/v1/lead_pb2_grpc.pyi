@@ -46,7 +46,8 @@ class LeadServiceStub:
     May be repeated: yes; an exact repeat under its request_id returns the run
     that the first made.
     Status: INVALID_ARGUMENT with INVALID_REQUEST, INVALID_PLAN,
-    INVALID_REPOSITORY, INVALID_BASE or NO_VERIFICATION: mend what it names.
+    INVALID_REPOSITORY, INVALID_BASE, NO_VERIFICATION or NO_PRICE: mend what it
+    names.
     ALREADY_EXISTS with IDEMPOTENCY_KEY_REUSED: take another request_id.
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_lead_pb2.GetRunRequest, _lead_pb2.GetRunResponse]
@@ -122,7 +123,8 @@ class LeadServiceAsyncStub(LeadServiceStub):
     May be repeated: yes; an exact repeat under its request_id returns the run
     that the first made.
     Status: INVALID_ARGUMENT with INVALID_REQUEST, INVALID_PLAN,
-    INVALID_REPOSITORY, INVALID_BASE or NO_VERIFICATION: mend what it names.
+    INVALID_REPOSITORY, INVALID_BASE, NO_VERIFICATION or NO_PRICE: mend what it
+    names.
     ALREADY_EXISTS with IDEMPOTENCY_KEY_REUSED: take another request_id.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_lead_pb2.GetRunRequest, _lead_pb2.GetRunResponse]  # type: ignore[assignment]
@@ -201,7 +203,8 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
         May be repeated: yes; an exact repeat under its request_id returns the run
         that the first made.
         Status: INVALID_ARGUMENT with INVALID_REQUEST, INVALID_PLAN,
-        INVALID_REPOSITORY, INVALID_BASE or NO_VERIFICATION: mend what it names.
+        INVALID_REPOSITORY, INVALID_BASE, NO_VERIFICATION or NO_PRICE: mend what it
+        names.
         ALREADY_EXISTS with IDEMPOTENCY_KEY_REUSED: take another request_id.
         """
 

@@ -3,6 +3,7 @@
 isort:skip_file
 The plan: the DAG of tasks that a run does."""
 
+from codeframe.v1 import budget_pb2 as _budget_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -97,6 +98,7 @@ class PlannedTask(_message.Message):
     SETUP_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     MAY_CHANGE_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The task's id, unique in its plan, such as "api" or "1.5.1"."""
     title: _builtins.str
@@ -129,6 +131,12 @@ class PlannedTask(_message.Message):
     def may_change(self) -> _containers.RepeatedScalarFieldContainer[Global___ProtectedKind.ValueType]:
         """What the task may change that its role may not otherwise."""
 
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """What it may spend over all its attempts. Unset: as much as the run's budget
+        leaves. Where it is spent, the task is FAILED with ALLOWANCE_SPENT.
+        """
+
     def __init__(
         self,
         *,
@@ -142,10 +150,11 @@ class PlannedTask(_message.Message):
         setup: _builtins.str = ...,
         model: _builtins.str = ...,
         may_change: _abc.Iterable[Global___ProtectedKind.ValueType] | None = ...,
+        budget: _budget_pb2.Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "priority", b"priority"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "budget", b"budget", "priority", b"priority"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "depends_on", b"depends_on", "description", b"description", "id", b"id", "may_change", b"may_change", "model", b"model", "priority", b"priority", "role", b"role", "setup", b"setup", "title", b"title", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "budget", b"budget", "depends_on", b"depends_on", "description", b"description", "id", b"id", "may_change", b"may_change", "model", b"model", "priority", b"priority", "role", b"role", "setup", b"setup", "title", b"title", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015

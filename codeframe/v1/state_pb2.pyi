@@ -167,6 +167,10 @@ class _WaitingForEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitingFor
     paused for the task's model family (ProviderThrottled tells until when), or
     that another attempt probes first.
     """
+    WAITING_FOR_BUDGET: _WaitingFor.ValueType  # 7
+    """Running attempts to settle: what the budget leaves is less than one turn
+    may take.
+    """
 
 class WaitingFor(_WaitingFor, metaclass=_WaitingForEnumTypeWrapper):
     """What a task that is PENDING waits for."""
@@ -187,6 +191,10 @@ WAITING_FOR_PROVIDER: WaitingFor.ValueType  # 6
 """The model's provider: every worker of its role asks with a key that is
 paused for the task's model family (ProviderThrottled tells until when), or
 that another attempt probes first.
+"""
+WAITING_FOR_BUDGET: WaitingFor.ValueType  # 7
+"""Running attempts to settle: what the budget leaves is less than one turn
+may take.
 """
 Global___WaitingFor: _TypeAlias = WaitingFor  # noqa: Y015
 
@@ -286,6 +294,10 @@ class _RunFailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunF
     """
     RUN_FAILURE_REASON_PLANNING_FAILED: _RunFailureReason.ValueType  # 7
     """No plan could be made of its goal."""
+    RUN_FAILURE_REASON_BUDGET_EXHAUSTED: _RunFailureReason.ValueType  # 8
+    """Its budget is spent, and a task needs more. What completed is on its branch,
+    the work so far of other tasks on their attempts' branches.
+    """
 
 class RunFailureReason(_RunFailureReason, metaclass=_RunFailureReasonEnumTypeWrapper):
     """Why a run failed."""
@@ -308,6 +320,10 @@ gave an answer.
 """
 RUN_FAILURE_REASON_PLANNING_FAILED: RunFailureReason.ValueType  # 7
 """No plan could be made of its goal."""
+RUN_FAILURE_REASON_BUDGET_EXHAUSTED: RunFailureReason.ValueType  # 8
+"""Its budget is spent, and a task needs more. What completed is on its branch,
+the work so far of other tasks on their attempts' branches.
+"""
 Global___RunFailureReason: _TypeAlias = RunFailureReason  # noqa: Y015
 
 @_typing.final

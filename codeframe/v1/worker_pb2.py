@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from codeframe.v1 import budget_pb2 as codeframe_dot_v1_dot_budget__pb2
 from codeframe.v1 import events_pb2 as codeframe_dot_v1_dot_events__pb2
 from codeframe.v1 import evidence_pb2 as codeframe_dot_v1_dot_evidence__pb2
 from codeframe.v1 import plan_pb2 as codeframe_dot_v1_dot_plan__pb2
@@ -31,7 +32,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63odeframe/v1/worker.proto\x12\x0c\x63odeframe.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19\x63odeframe/v1/events.proto\x1a\x1b\x63odeframe/v1/evidence.proto\x1a\x17\x63odeframe/v1/plan.proto\x1a\x18\x63odeframe/v1/state.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x05\n\x12\x45xecuteTaskRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1e\n\x0bincarnation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x19\n\x06run_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x17\n\x04role\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x32\x12\x1e\n\nrepository\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x1f\x12\x31\n\x0frun_base_commit\x18\x06 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9a-f]{40,64}$\x12$\n\x06\x63hecks\x18\x07 \x01(\x0b\x32\x14.codeframe.v1.Checks\x12\x33\n\x06limits\x18\x08 \x01(\x0b\x32\x1b.codeframe.v1.AttemptLimitsB\x06\xbaH\x03\xc8\x01\x01\x12&\n\x04task\x18\n \x01(\x0b\x32\x16.codeframe.v1.TaskWorkH\x00\x12*\n\x06verify\x18\x0b \x01(\x0b\x32\x18.codeframe.v1.VerifyWorkH\x00\x12&\n\x04plan\x18\x0c \x01(\x0b\x32\x16.codeframe.v1.PlanWorkH\x00:\xca\x01\xbaH\xc6\x01\x1a\xc3\x01\n\x13\x65xecute_task.checks\x12Zchecks are required for a task and a verification; a plan and an unverified task have none\x1aPhas(this.checks) != (has(this.plan) || (has(this.task) && this.task.unverified))B\r\n\x04work\x12\x05\xbaH\x02\x08\x01\"\xdb\x01\n\x08PlanWork\x12\x18\n\x04goal\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90N\x12-\n\x0b\x62\x61se_commit\x18\x02 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9a-f]{40,64}$\x12#\n\x05roles\x18\x03 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x64\x18\x01\"\x06r\x04\x10\x01\x18\x32\x12\x17\n\x06number\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12/\n\x08previous\x18\x05 \x01(\x0b\x32\x1d.codeframe.v1.PreviousAttempt\x12\x17\n\x05model\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\xbb\x03\n\x08TaskWork\x12\x1a\n\x07task_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x19\n\x05title\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x17\n\x06number\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12-\n\x0b\x62\x61se_commit\x18\x05 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9a-f]{40,64}$\x12\x31\n\x0cstart_commit\x18\x06 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^([0-9a-f]{40,64})?$\x12$\n\x06\x62ranch\x18\x07 \x01(\tB\x14\xbaH\x11r\x0f\x18\xf4\x03:\ncodeframe/\x12\r\n\x05model\x18\x08 \x01(\t\x12\x42\n\nmay_change\x18\t \x03(\x0e\x32\x1b.codeframe.v1.ProtectedKindB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12/\n\x08previous\x18\n \x01(\x0b\x32\x1d.codeframe.v1.PreviousAttempt\x12*\n\x05scope\x18\x0b \x01(\x0b\x32\x1b.codeframe.v1.ScopeOverride\x12\x12\n\nunverified\x18\x0c \x01(\x08\"R\n\rScopeOverride\x12 \n\x05\x61llow\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x64\"\x07r\x05\x10\x01\x18\xf4\x03\x12\x1f\n\x04\x64\x65ny\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x64\"\x07r\x05\x10\x01\x18\xf4\x03\"k\n\x0fPreviousAttempt\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.codeframe.v1.Outcome\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04\x64iff\x18\x03 \x01(\t\x12\x11\n\tred_tests\x18\x04 \x01(\t\"P\n\nVerifyWork\x12(\n\x06\x63ommit\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9a-f]{40,64}$\x12\x18\n\x06\x62ranch\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"\xaf\x01\n\x06\x43hecks\x12 \n\x0cverification\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\x12\x18\n\x06report\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x17\n\x05setup\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12&\n\x0bsetup_paths\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07r\x05\x10\x01\x18\xf4\x03\x12(\n\x08\x62\x61seline\x18\x05 \x01(\x0b\x32\x16.codeframe.v1.Baseline\"L\n\x08\x42\x61seline\x12!\n\rpassing_tests\x18\x01 \x03(\tB\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x1d\n\tred_tests\x18\x02 \x03(\tB\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\"\xff\x01\n\rAttemptLimits\x12?\n\x0f\x61ttempt_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0b\xbaH\x08\xaa\x01\x02*\x00\xc8\x01\x01\x12<\n\x0ctest_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0b\xbaH\x08\xaa\x01\x02*\x00\xc8\x01\x01\x12\x39\n\x0corphan_grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x16\n\x05turns\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\x0b\x63orrections\x18\x05 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"?\n\x13\x45xecuteTaskResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.codeframe.v1.TaskResult\"v\n\x13WatchAttemptRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1e\n\x0bincarnation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x9c\x01\n\x14WatchAttemptResponse\x12%\n\x07notices\x18\x01 \x03(\x0b\x32\x14.codeframe.v1.Notice\x12\'\n\x04idle\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0fprovider_pauses\x18\x03 \x03(\x0b\x32\x1b.codeframe.v1.ProviderPause\"\xf6\x02\n\x06Notice\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0bnotice_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x13task_status_changed\x18\n \x01(\x0b\x32\x1f.codeframe.v1.TaskStatusChangedH\x00\x12\x37\n\x0f\x61\x63tivity_update\x18\x0b \x01(\x0b\x32\x1c.codeframe.v1.ActivityUpdateH\x00\x12/\n\x0btest_result\x18\x0c \x01(\x0b\x32\x18.codeframe.v1.TestResultH\x00\x12=\n\x12\x63orrection_attempt\x18\r \x01(\x0b\x32\x1f.codeframe.v1.CorrectionAttemptH\x00\x12\x35\n\x0eusage_recorded\x18\x0e \x01(\x0b\x32\x1b.codeframe.v1.UsageRecordedH\x00\x42\t\n\x07payload\"\x8c\x01\n\x14\x43\x61ncelAttemptRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1e\n\x0bincarnation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x34\n\x06reason\x18\x03 \x01(\x0e\x32\x1a.codeframe.v1.CancelReasonB\x08\xbaH\x05\x82\x01\x02\x10\x01\"?\n\x15\x43\x61ncelAttemptResponse\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.codeframe.v1.Outcome\"t\n WorkerServiceReadArtifactRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x17\n\x04name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x17\n\x06offset\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"1\n!WorkerServiceReadArtifactResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"7\n\x15ReleaseAttemptRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"\x18\n\x16ReleaseAttemptResponse\"\x17\n\x15\x44\x65scribeWorkerRequest\"\xa0\x03\n\x16\x44\x65scribeWorkerResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x11\n\tin_flight\x18\x05 \x03(\t\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x14\n\x0csandbox_mode\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x17\n\x0fkey_fingerprint\x18\t \x01(\t\x12@\n\x06labels\x18\n \x03(\x0b\x32\x30.codeframe.v1.DescribeWorkerResponse.LabelsEntry\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x16\n\x0emodel_endpoint\x18\x0c \x01(\t\x12\x12\n\nunreleased\x18\r \x03(\t\x12\x34\n\x0fprovider_pauses\x18\x0e \x03(\x0b\x32\x1b.codeframe.v1.ProviderPause\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*e\n\x0c\x43\x61ncelReason\x12\x1d\n\x19\x43\x41NCEL_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41NCEL_REASON_CANCELLED\x10\x01\x12\x19\n\x15\x43\x41NCEL_REASON_STALLED\x10\x02\x32\xc3\x04\n\rWorkerService\x12R\n\x0b\x45xecuteTask\x12 .codeframe.v1.ExecuteTaskRequest\x1a!.codeframe.v1.ExecuteTaskResponse\x12W\n\x0cWatchAttempt\x12!.codeframe.v1.WatchAttemptRequest\x1a\".codeframe.v1.WatchAttemptResponse0\x01\x12X\n\rCancelAttempt\x12\".codeframe.v1.CancelAttemptRequest\x1a#.codeframe.v1.CancelAttemptResponse\x12q\n\x0cReadArtifact\x12..codeframe.v1.WorkerServiceReadArtifactRequest\x1a/.codeframe.v1.WorkerServiceReadArtifactResponse0\x01\x12[\n\x0eReleaseAttempt\x12#.codeframe.v1.ReleaseAttemptRequest\x1a$.codeframe.v1.ReleaseAttemptResponse\x12[\n\x0e\x44\x65scribeWorker\x12#.codeframe.v1.DescribeWorkerRequest\x1a$.codeframe.v1.DescribeWorkerResponseB<\n\x10\x64\x65v.codeframe.v1P\x01Z&codeframe.dev/codeframe/v1;codeframev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63odeframe/v1/worker.proto\x12\x0c\x63odeframe.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19\x63odeframe/v1/budget.proto\x1a\x19\x63odeframe/v1/events.proto\x1a\x1b\x63odeframe/v1/evidence.proto\x1a\x17\x63odeframe/v1/plan.proto\x1a\x18\x63odeframe/v1/state.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x05\n\x12\x45xecuteTaskRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1e\n\x0bincarnation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x19\n\x06run_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x17\n\x04role\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x32\x12\x1e\n\nrepository\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x1f\x12\x31\n\x0frun_base_commit\x18\x06 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9a-f]{40,64}$\x12$\n\x06\x63hecks\x18\x07 \x01(\x0b\x32\x14.codeframe.v1.Checks\x12\x33\n\x06limits\x18\x08 \x01(\x0b\x32\x1b.codeframe.v1.AttemptLimitsB\x06\xbaH\x03\xc8\x01\x01\x12&\n\x04task\x18\n \x01(\x0b\x32\x16.codeframe.v1.TaskWorkH\x00\x12*\n\x06verify\x18\x0b \x01(\x0b\x32\x18.codeframe.v1.VerifyWorkH\x00\x12&\n\x04plan\x18\x0c \x01(\x0b\x32\x16.codeframe.v1.PlanWorkH\x00:\xca\x01\xbaH\xc6\x01\x1a\xc3\x01\n\x13\x65xecute_task.checks\x12Zchecks are required for a task and a verification; a plan and an unverified task have none\x1aPhas(this.checks) != (has(this.plan) || (has(this.task) && this.task.unverified))B\r\n\x04work\x12\x05\xbaH\x02\x08\x01\"\xdb\x01\n\x08PlanWork\x12\x18\n\x04goal\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90N\x12-\n\x0b\x62\x61se_commit\x18\x02 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9a-f]{40,64}$\x12#\n\x05roles\x18\x03 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x64\x18\x01\"\x06r\x04\x10\x01\x18\x32\x12\x17\n\x06number\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12/\n\x08previous\x18\x05 \x01(\x0b\x32\x1d.codeframe.v1.PreviousAttempt\x12\x17\n\x05model\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\xbb\x03\n\x08TaskWork\x12\x1a\n\x07task_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x19\n\x05title\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x17\n\x06number\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12-\n\x0b\x62\x61se_commit\x18\x05 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9a-f]{40,64}$\x12\x31\n\x0cstart_commit\x18\x06 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^([0-9a-f]{40,64})?$\x12$\n\x06\x62ranch\x18\x07 \x01(\tB\x14\xbaH\x11r\x0f\x18\xf4\x03:\ncodeframe/\x12\r\n\x05model\x18\x08 \x01(\t\x12\x42\n\nmay_change\x18\t \x03(\x0e\x32\x1b.codeframe.v1.ProtectedKindB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12/\n\x08previous\x18\n \x01(\x0b\x32\x1d.codeframe.v1.PreviousAttempt\x12*\n\x05scope\x18\x0b \x01(\x0b\x32\x1b.codeframe.v1.ScopeOverride\x12\x12\n\nunverified\x18\x0c \x01(\x08\"R\n\rScopeOverride\x12 \n\x05\x61llow\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x64\"\x07r\x05\x10\x01\x18\xf4\x03\x12\x1f\n\x04\x64\x65ny\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x64\"\x07r\x05\x10\x01\x18\xf4\x03\"k\n\x0fPreviousAttempt\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.codeframe.v1.Outcome\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04\x64iff\x18\x03 \x01(\t\x12\x11\n\tred_tests\x18\x04 \x01(\t\"P\n\nVerifyWork\x12(\n\x06\x63ommit\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9a-f]{40,64}$\x12\x18\n\x06\x62ranch\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"\xaf\x01\n\x06\x43hecks\x12 \n\x0cverification\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\x12\x18\n\x06report\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x17\n\x05setup\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12&\n\x0bsetup_paths\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07r\x05\x10\x01\x18\xf4\x03\x12(\n\x08\x62\x61seline\x18\x05 \x01(\x0b\x32\x16.codeframe.v1.Baseline\"L\n\x08\x42\x61seline\x12!\n\rpassing_tests\x18\x01 \x03(\tB\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x1d\n\tred_tests\x18\x02 \x03(\tB\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\"\xab\x02\n\rAttemptLimits\x12?\n\x0f\x61ttempt_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0b\xbaH\x08\xaa\x01\x02*\x00\xc8\x01\x01\x12<\n\x0ctest_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0b\xbaH\x08\xaa\x01\x02*\x00\xc8\x01\x01\x12\x39\n\x0corphan_grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x16\n\x05turns\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\x0b\x63orrections\x18\x05 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12*\n\tallowance\x18\x06 \x01(\x0b\x32\x17.codeframe.v1.Allowance\"?\n\x13\x45xecuteTaskResponse\x12(\n\x06result\x18\x01 \x01(\x0b\x32\x18.codeframe.v1.TaskResult\"v\n\x13WatchAttemptRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1e\n\x0bincarnation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x9c\x01\n\x14WatchAttemptResponse\x12%\n\x07notices\x18\x01 \x03(\x0b\x32\x14.codeframe.v1.Notice\x12\'\n\x04idle\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0fprovider_pauses\x18\x03 \x03(\x0b\x32\x1b.codeframe.v1.ProviderPause\"\xf6\x02\n\x06Notice\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0bnotice_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x13task_status_changed\x18\n \x01(\x0b\x32\x1f.codeframe.v1.TaskStatusChangedH\x00\x12\x37\n\x0f\x61\x63tivity_update\x18\x0b \x01(\x0b\x32\x1c.codeframe.v1.ActivityUpdateH\x00\x12/\n\x0btest_result\x18\x0c \x01(\x0b\x32\x18.codeframe.v1.TestResultH\x00\x12=\n\x12\x63orrection_attempt\x18\r \x01(\x0b\x32\x1f.codeframe.v1.CorrectionAttemptH\x00\x12\x35\n\x0eusage_recorded\x18\x0e \x01(\x0b\x32\x1b.codeframe.v1.UsageRecordedH\x00\x42\t\n\x07payload\"\x8c\x01\n\x14\x43\x61ncelAttemptRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1e\n\x0bincarnation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x34\n\x06reason\x18\x03 \x01(\x0e\x32\x1a.codeframe.v1.CancelReasonB\x08\xbaH\x05\x82\x01\x02\x10\x01\"i\n\x15\x43\x61ncelAttemptResponse\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.codeframe.v1.Outcome\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x18.codeframe.v1.TaskResult\"t\n WorkerServiceReadArtifactRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x17\n\x04name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x17\n\x06offset\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"1\n!WorkerServiceReadArtifactResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"7\n\x15ReleaseAttemptRequest\x12\x1e\n\nattempt_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"\x18\n\x16ReleaseAttemptResponse\"\x17\n\x15\x44\x65scribeWorkerRequest\"\xa0\x03\n\x16\x44\x65scribeWorkerResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x11\n\tin_flight\x18\x05 \x03(\t\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x14\n\x0csandbox_mode\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x17\n\x0fkey_fingerprint\x18\t \x01(\t\x12@\n\x06labels\x18\n \x03(\x0b\x32\x30.codeframe.v1.DescribeWorkerResponse.LabelsEntry\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x16\n\x0emodel_endpoint\x18\x0c \x01(\t\x12\x12\n\nunreleased\x18\r \x03(\t\x12\x34\n\x0fprovider_pauses\x18\x0e \x03(\x0b\x32\x1b.codeframe.v1.ProviderPause\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*e\n\x0c\x43\x61ncelReason\x12\x1d\n\x19\x43\x41NCEL_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41NCEL_REASON_CANCELLED\x10\x01\x12\x19\n\x15\x43\x41NCEL_REASON_STALLED\x10\x02\x32\xc3\x04\n\rWorkerService\x12R\n\x0b\x45xecuteTask\x12 .codeframe.v1.ExecuteTaskRequest\x1a!.codeframe.v1.ExecuteTaskResponse\x12W\n\x0cWatchAttempt\x12!.codeframe.v1.WatchAttemptRequest\x1a\".codeframe.v1.WatchAttemptResponse0\x01\x12X\n\rCancelAttempt\x12\".codeframe.v1.CancelAttemptRequest\x1a#.codeframe.v1.CancelAttemptResponse\x12q\n\x0cReadArtifact\x12..codeframe.v1.WorkerServiceReadArtifactRequest\x1a/.codeframe.v1.WorkerServiceReadArtifactResponse0\x01\x12[\n\x0eReleaseAttempt\x12#.codeframe.v1.ReleaseAttemptRequest\x1a$.codeframe.v1.ReleaseAttemptResponse\x12[\n\x0e\x44\x65scribeWorker\x12#.codeframe.v1.DescribeWorkerRequest\x1a$.codeframe.v1.DescribeWorkerResponseB<\n\x10\x64\x65v.codeframe.v1P\x01Z&codeframe.dev/codeframe/v1;codeframev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -133,52 +134,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASEATTEMPTREQUEST'].fields_by_name['attempt_id']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
   _globals['_DESCRIBEWORKERRESPONSE_LABELSENTRY']._loaded_options = None
   _globals['_DESCRIBEWORKERRESPONSE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CANCELREASON']._serialized_start=3983
-  _globals['_CANCELREASON']._serialized_end=4084
-  _globals['_EXECUTETASKREQUEST']._serialized_start=245
-  _globals['_EXECUTETASKREQUEST']._serialized_end=899
-  _globals['_PLANWORK']._serialized_start=902
-  _globals['_PLANWORK']._serialized_end=1121
-  _globals['_TASKWORK']._serialized_start=1124
-  _globals['_TASKWORK']._serialized_end=1567
-  _globals['_SCOPEOVERRIDE']._serialized_start=1569
-  _globals['_SCOPEOVERRIDE']._serialized_end=1651
-  _globals['_PREVIOUSATTEMPT']._serialized_start=1653
-  _globals['_PREVIOUSATTEMPT']._serialized_end=1760
-  _globals['_VERIFYWORK']._serialized_start=1762
-  _globals['_VERIFYWORK']._serialized_end=1842
-  _globals['_CHECKS']._serialized_start=1845
-  _globals['_CHECKS']._serialized_end=2020
-  _globals['_BASELINE']._serialized_start=2022
-  _globals['_BASELINE']._serialized_end=2098
-  _globals['_ATTEMPTLIMITS']._serialized_start=2101
-  _globals['_ATTEMPTLIMITS']._serialized_end=2356
-  _globals['_EXECUTETASKRESPONSE']._serialized_start=2358
-  _globals['_EXECUTETASKRESPONSE']._serialized_end=2421
-  _globals['_WATCHATTEMPTREQUEST']._serialized_start=2423
-  _globals['_WATCHATTEMPTREQUEST']._serialized_end=2541
-  _globals['_WATCHATTEMPTRESPONSE']._serialized_start=2544
-  _globals['_WATCHATTEMPTRESPONSE']._serialized_end=2700
-  _globals['_NOTICE']._serialized_start=2703
-  _globals['_NOTICE']._serialized_end=3077
-  _globals['_CANCELATTEMPTREQUEST']._serialized_start=3080
-  _globals['_CANCELATTEMPTREQUEST']._serialized_end=3220
-  _globals['_CANCELATTEMPTRESPONSE']._serialized_start=3222
-  _globals['_CANCELATTEMPTRESPONSE']._serialized_end=3285
-  _globals['_WORKERSERVICEREADARTIFACTREQUEST']._serialized_start=3287
-  _globals['_WORKERSERVICEREADARTIFACTREQUEST']._serialized_end=3403
-  _globals['_WORKERSERVICEREADARTIFACTRESPONSE']._serialized_start=3405
-  _globals['_WORKERSERVICEREADARTIFACTRESPONSE']._serialized_end=3454
-  _globals['_RELEASEATTEMPTREQUEST']._serialized_start=3456
-  _globals['_RELEASEATTEMPTREQUEST']._serialized_end=3511
-  _globals['_RELEASEATTEMPTRESPONSE']._serialized_start=3513
-  _globals['_RELEASEATTEMPTRESPONSE']._serialized_end=3537
-  _globals['_DESCRIBEWORKERREQUEST']._serialized_start=3539
-  _globals['_DESCRIBEWORKERREQUEST']._serialized_end=3562
-  _globals['_DESCRIBEWORKERRESPONSE']._serialized_start=3565
-  _globals['_DESCRIBEWORKERRESPONSE']._serialized_end=3981
-  _globals['_DESCRIBEWORKERRESPONSE_LABELSENTRY']._serialized_start=3936
-  _globals['_DESCRIBEWORKERRESPONSE_LABELSENTRY']._serialized_end=3981
-  _globals['_WORKERSERVICE']._serialized_start=4087
-  _globals['_WORKERSERVICE']._serialized_end=4666
+  _globals['_CANCELREASON']._serialized_start=4096
+  _globals['_CANCELREASON']._serialized_end=4197
+  _globals['_EXECUTETASKREQUEST']._serialized_start=272
+  _globals['_EXECUTETASKREQUEST']._serialized_end=926
+  _globals['_PLANWORK']._serialized_start=929
+  _globals['_PLANWORK']._serialized_end=1148
+  _globals['_TASKWORK']._serialized_start=1151
+  _globals['_TASKWORK']._serialized_end=1594
+  _globals['_SCOPEOVERRIDE']._serialized_start=1596
+  _globals['_SCOPEOVERRIDE']._serialized_end=1678
+  _globals['_PREVIOUSATTEMPT']._serialized_start=1680
+  _globals['_PREVIOUSATTEMPT']._serialized_end=1787
+  _globals['_VERIFYWORK']._serialized_start=1789
+  _globals['_VERIFYWORK']._serialized_end=1869
+  _globals['_CHECKS']._serialized_start=1872
+  _globals['_CHECKS']._serialized_end=2047
+  _globals['_BASELINE']._serialized_start=2049
+  _globals['_BASELINE']._serialized_end=2125
+  _globals['_ATTEMPTLIMITS']._serialized_start=2128
+  _globals['_ATTEMPTLIMITS']._serialized_end=2427
+  _globals['_EXECUTETASKRESPONSE']._serialized_start=2429
+  _globals['_EXECUTETASKRESPONSE']._serialized_end=2492
+  _globals['_WATCHATTEMPTREQUEST']._serialized_start=2494
+  _globals['_WATCHATTEMPTREQUEST']._serialized_end=2612
+  _globals['_WATCHATTEMPTRESPONSE']._serialized_start=2615
+  _globals['_WATCHATTEMPTRESPONSE']._serialized_end=2771
+  _globals['_NOTICE']._serialized_start=2774
+  _globals['_NOTICE']._serialized_end=3148
+  _globals['_CANCELATTEMPTREQUEST']._serialized_start=3151
+  _globals['_CANCELATTEMPTREQUEST']._serialized_end=3291
+  _globals['_CANCELATTEMPTRESPONSE']._serialized_start=3293
+  _globals['_CANCELATTEMPTRESPONSE']._serialized_end=3398
+  _globals['_WORKERSERVICEREADARTIFACTREQUEST']._serialized_start=3400
+  _globals['_WORKERSERVICEREADARTIFACTREQUEST']._serialized_end=3516
+  _globals['_WORKERSERVICEREADARTIFACTRESPONSE']._serialized_start=3518
+  _globals['_WORKERSERVICEREADARTIFACTRESPONSE']._serialized_end=3567
+  _globals['_RELEASEATTEMPTREQUEST']._serialized_start=3569
+  _globals['_RELEASEATTEMPTREQUEST']._serialized_end=3624
+  _globals['_RELEASEATTEMPTRESPONSE']._serialized_start=3626
+  _globals['_RELEASEATTEMPTRESPONSE']._serialized_end=3650
+  _globals['_DESCRIBEWORKERREQUEST']._serialized_start=3652
+  _globals['_DESCRIBEWORKERREQUEST']._serialized_end=3675
+  _globals['_DESCRIBEWORKERRESPONSE']._serialized_start=3678
+  _globals['_DESCRIBEWORKERRESPONSE']._serialized_end=4094
+  _globals['_DESCRIBEWORKERRESPONSE_LABELSENTRY']._serialized_start=4049
+  _globals['_DESCRIBEWORKERRESPONSE_LABELSENTRY']._serialized_end=4094
+  _globals['_WORKERSERVICE']._serialized_start=4200
+  _globals['_WORKERSERVICE']._serialized_end=4779
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 Attempts: start one, follow it, end it, fetch what it made."""
 
+from codeframe.v1 import budget_pb2 as _budget_pb2
 from codeframe.v1 import events_pb2 as _events_pb2
 from codeframe.v1 import evidence_pb2 as _evidence_pb2
 from codeframe.v1 import plan_pb2 as _plan_pb2
@@ -435,6 +436,7 @@ class AttemptLimits(_message.Message):
     ORPHAN_GRACE_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
     CORRECTIONS_FIELD_NUMBER: _builtins.int
+    ALLOWANCE_FIELD_NUMBER: _builtins.int
     turns: _builtins.int
     """Turns."""
     corrections: _builtins.int
@@ -451,6 +453,12 @@ class AttemptLimits(_message.Message):
     def orphan_grace(self) -> _duration_pb2.Duration:
         """How long it goes on with no ExecuteTask call open. Default 10 min."""
 
+    @_builtins.property
+    def allowance(self) -> _budget_pb2.Allowance:
+        """What it may spend. It ends with ALLOWANCE_SPENT before a model call once any
+        of it is spent, so it is passed by at most one call. Unset: no limit.
+        """
+
     def __init__(
         self,
         *,
@@ -459,10 +467,11 @@ class AttemptLimits(_message.Message):
         orphan_grace: _duration_pb2.Duration | None = ...,
         turns: _builtins.int = ...,
         corrections: _builtins.int = ...,
+        allowance: _budget_pb2.Allowance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "orphan_grace", b"orphan_grace", "test_timeout", b"test_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "attempt_timeout", b"attempt_timeout", "orphan_grace", b"orphan_grace", "test_timeout", b"test_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "corrections", b"corrections", "orphan_grace", b"orphan_grace", "test_timeout", b"test_timeout", "turns", b"turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "attempt_timeout", b"attempt_timeout", "corrections", b"corrections", "orphan_grace", b"orphan_grace", "test_timeout", b"test_timeout", "turns", b"turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -655,16 +664,24 @@ class CancelAttemptResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OUTCOME_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
     outcome: _evidence_pb2.Outcome.ValueType
     """How; unset where the id was not known."""
+    @_builtins.property
+    def result(self) -> _evidence_pb2.TaskResult:
+        """Its result; unset where the id was not known. It tells what was spent to a
+        caller that took the attempt to be lost.
+        """
+
     def __init__(
         self,
         *,
         outcome: _evidence_pb2.Outcome.ValueType = ...,
+        result: _evidence_pb2.TaskResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,7 @@ from services.lead.runs import Runs
 from services.lead.servicer import LeadServicer
 from services.lead.watch import add_status_service
 from services.runtime.git import Git
+from services.runtime.prices import Prices, prices_option
 from services.runtime.process import CannotStart, run_process
 from services.runtime.server import Server
 from services.runtime.settings import ServerCommand, ServerSettings, server_options
@@ -36,30 +37,31 @@ SERVICES = ("codeframe.v1.LeadService", "codeframe.v1.StatusService")
     metavar="HOST:PORT",
     help="A worker's address; repeat it. The variable holds several, separated by spaces or commas.",
 )
+@prices_option
 @server_options(port=50051, data_dir="lead")
-def main(settings: ServerSettings, workers: tuple[str, ...]) -> None:
+def main(settings: ServerSettings, workers: tuple[str, ...], prices: Prices) -> None:
     """Runs plans: gives their tasks to workers, merges what they make, and broadcasts every change."""
     addresses = [address for given in workers for address in given.replace(",", " ").split()]
     for address in addresses:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise click.BadParameter(f"{address!r} is not HOST:PORT", param_hint="--worker")
-    run_process("lead", serve(settings, addresses), settings)
+    run_process("lead", serve(settings, addresses, prices), settings)
 
 
-async def serve(settings: ServerSettings, workers: list[str]) -> None:
+async def serve(settings: ServerSettings, workers: list[str], prices: Prices) -> None:
     """The lead, from its data folder to its servers. Raises CannotStart."""
     try:
         async with (
             asyncio.TaskGroup() as group,
             sqlite_journal(settings.data_dir, group, new_log_id=lambda: secrets.token_hex(4)) as journal,
         ):
-            await _serve(settings, workers, journal)
+            await _serve(settings, workers, journal, prices)
     except* StoreFailed as failures:
         raise CannotStart(str(failures.exceptions[0])) from None
 
 
-async def _serve(settings: ServerSettings, workers: list[str], journal: Journal) -> None:
+async def _serve(settings: ServerSettings, workers: list[str], journal: Journal, prices: Prices) -> None:
     artifacts = ArtifactStore(settings.data_dir / "artifacts")
     integrators = Integrators(Git(os.environ), settings.data_dir / "repositories")
     fleet = Fleet(workers, journal)
@@ -67,7 +69,7 @@ async def _serve(settings: ServerSettings, workers: list[str], journal: Journal)
     runs = Runs(stage, owner=f"lead-{secrets.token_hex(4)}")
     reads = Reads(journal, artifacts)
     server = Server(settings, SERVICES, ages_connections=True)
-    servicer = LeadServicer(runs, reads, fleet, integrators.of)
+    servicer = LeadServicer(runs, reads, fleet, integrators.of, prices)
     lead_pb2_grpc.add_LeadServiceServicer_to_server(servicer, server.grpc)
     add_status_service(server.grpc, journal, fleet.workers)
     try:

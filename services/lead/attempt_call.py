@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -21,10 +21,10 @@ from services.lead.artifacts import ArtifactDiffers, ArtifactStore
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrator, attempt_branch
 from services.lead.machine.events import ArtifactHeld, Noticed
-from services.lead.machine.happenings import Ended, NotStarted
+from services.lead.machine.happenings import Answered, Ended, NotStarted
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.state import Attempt, AttemptKind
-from services.lead.public import notice, outcome_from_proto
+from services.lead.public import notice, outcome_from_proto, usage_from_proto
 from services.runtime.git import CommitNotFound
 
 log = structlog.get_logger()
@@ -60,7 +60,11 @@ class Patience:
 
 
 class Lost(Exception):
-    """The attempt died with its worker."""
+    """The attempt is given up with its worker, which was started anew (`is_dead`), or may live on."""
+
+    def __init__(self, message: str, *, is_dead: bool = False) -> None:
+        super().__init__(message)
+        self.is_dead = is_dead
 
 
 class Unusable(Exception):
@@ -103,8 +107,8 @@ class AttemptCall:
         Raises GitError while its repository cannot be reached, ArtifactError while an artifact
         cannot be stored: ask again.
         """
-        lost: str | None = None
-        unusable: str | None = None
+        lost: Lost | None = None
+        unusable = ""
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch())
@@ -116,10 +120,10 @@ class AttemptCall:
         except* Lost as losses:
             lost = _first(losses)
         except* Unusable as faults:
-            unusable = _first(faults)
+            unusable = str(_first(faults))
         if lost is not None:
             return await self._lost(lost)
-        return await self._give_up(unusable or "")
+        return await self._give_up(unusable)
 
     async def _execute(self) -> evidence_pb2.TaskResult | NotStarted:
         call: Any = self._fleet.channel(self._attempt.binding.address).unary_unary(
@@ -154,7 +158,7 @@ class AttemptCall:
         `asked` that this was the one more try.
         """
         if error.reason == "ERROR_REASON_WORKER_RESTARTED":
-            raise Lost(error.message)
+            raise Lost(error.message, is_dead=True)
         if error.reason:
             self._heard = self._now()
         elif asked - self._heard > self._patience.silence:
@@ -219,8 +223,10 @@ class AttemptCall:
         async with self._progress:
             await self._progress.wait_for(lambda: self._journaled >= sequence)
 
-    async def cancel(self, reason: worker_pb2.CancelReason.ValueType) -> None:
-        """Have the worker end the attempt, asking until it answers or is another incarnation."""
+    async def cancel(
+        self, reason: worker_pb2.CancelReason.ValueType
+    ) -> worker_pb2.CancelAttemptResponse | None:
+        """Have the worker end the attempt, asking until it answers; None where it is another incarnation."""
         binding = self._attempt.binding
         request = worker_pb2.CancelAttemptRequest(
             attempt_id=self._attempt.id, incarnation=binding.incarnation, reason=reason
@@ -228,15 +234,24 @@ class AttemptCall:
         failures = 0
         while True:
             try:
-                await self._fleet.stub(binding.address).CancelAttempt(
-                    request, timeout=self._patience.deadline
-                )
-                return
+                stub = self._fleet.stub(binding.address)
+                return await stub.CancelAttempt(request, timeout=self._patience.deadline)
             except grpc.aio.AioRpcError as caught:
                 if from_rpc_error(caught).reason == "ERROR_REASON_WORKER_RESTARTED":
-                    return
+                    return None
             await asyncio.sleep(self._patience.pause(failures))
             failures += 1
+
+    async def ask_lost(self) -> Answered:
+        """End an attempt that was taken to be lost, should its worker live, and learn what it took."""
+        answer = await self.cancel(worker_pb2.CANCEL_REASON_CANCELLED)
+        attempt_id, now = self._attempt.id, datetime.now(UTC)
+        if answer is None:
+            return Answered(attempt_id, now, is_dead=True)
+        if not answer.HasField("result"):
+            return Answered(attempt_id, now, is_known=False)
+        usage = tuple(usage_from_proto(each) for each in answer.result.usage)
+        return Answered(attempt_id, now, usage, answer.result.wall_time.ToTimedelta())
 
     async def _accept(self, result: evidence_pb2.TaskResult) -> Ended:
         """The end that a result tells, once all that it speaks of is held here."""
@@ -262,6 +277,8 @@ class AttemptCall:
             corrections=result.corrections,
             passed=result.verifications[-1].passed if result.verifications else 0,
             artifacts=tuple(held),
+            usage=tuple(usage_from_proto(each) for each in result.usage),
+            wall_time=result.wall_time.ToTimedelta(),
         )
 
     async def _copy(self, artifact: evidence_pb2.Artifact) -> ArtifactHeld:
@@ -299,14 +316,22 @@ class AttemptCall:
         finally:
             call.cancel()
 
-    async def _lost(self, message: str) -> Ended:
+    async def _lost(self, loss: Lost) -> Ended:
         """LOST goes on from the tip that its worker pushed, where there is one. Raises GitError."""
         attempt = self._attempt
         commit = ""
         if attempt.kind is AttemptKind.TASK:
             branch = attempt_branch(self._run_id, attempt.task_id, attempt.number)
             commit = await self._integrator.tip(branch)
-        return Ended(attempt.id, Outcome.LOST, message, datetime.now(UTC), commit=commit, base=attempt.base)
+        return Ended(
+            attempt.id,
+            Outcome.LOST,
+            str(loss),
+            datetime.now(UTC),
+            commit=commit,
+            base=attempt.base,
+            is_dead=loss.is_dead,
+        )
 
     async def _give_up(self, message: str) -> Ended:
         """INTERNAL, with the attempt cancelled at its worker where that answers in time."""
@@ -330,7 +355,10 @@ def _fitting(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(fitting)
 
 
-def _first(group: BaseExceptionGroup[Exception]) -> str:
-    """The text of the first exception of a group."""
+E = TypeVar("E", bound=Exception)
+
+
+def _first(group: BaseExceptionGroup[E]) -> E:
+    """The first exception of a group."""
     found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else str(found)
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found

@@ -35,6 +35,7 @@ from services.lead.machine.happenings import (
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.state import Attempt, AttemptKind, Integrating, Run, TaskState
 from services.lead.machine.wanted import (
+    AskLost,
     CancelAttempt,
     Command,
     Follow,
@@ -341,6 +342,8 @@ class LeadAgent:
                 call = self._call(self.run.attempts[command.attempt_id])
                 await call.cancel(worker_pb2.CANCEL_REASON_CANCELLED)
                 return None  # its Follow tells how it ended
+            case AskLost():
+                return Found(await self._call(self.run.attempts[command.attempt_id]).ask_lost())
             case StackCandidate():
                 return Found(await self._stack(command))
             case PushHead():

@@ -17,6 +17,7 @@ from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.assignment import assign_role
 from services.lead.machine.events import RunCreated
 from services.lead.machine.state import Check, RoleScope, RunFacts, RunLimits
+from services.lead.public import budget_from_proto
 from services.runtime.errors import InvalidArgument
 
 _TITLE_LIMIT = 200
@@ -71,6 +72,7 @@ def _plan(plan: plan_pb2.Plan) -> Plan:
             setup=task.setup,
             model=task.model,
             may_change=frozenset(_protected(kind) for kind in task.may_change),
+            budget=budget_from_proto(task.budget),
         )
         for task in plan.tasks
     )
@@ -118,6 +120,7 @@ def create_run(
             },
             goal=request.goal,
             planner_model=project.of(PLANNER).model,
+            budget=budget_from_proto(request.budget),
         ),
         tasks=made.tasks,
         checks=made.checks,

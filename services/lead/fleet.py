@@ -1,7 +1,7 @@
 """The workers of this lead: looked at, their free slots handed out, what they keep too long released."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -79,6 +79,17 @@ class Fleet:
         """Roles of every worker that has answered, though it may be away now."""
         told = (peer.described for peer in self._listed.values() if peer.described)
         return frozenset(role for described in told for role in described.roles)
+
+    @property
+    def models(self) -> Mapping[str, frozenset[str]]:
+        """Models that workers which answer ask where a task names none, by the roles that they serve."""
+        found: dict[str, set[str]] = {}
+        for peer in self._listed.values():
+            for role in peer.roles:
+                found.setdefault(role, set())
+                if peer.described and peer.described.model:
+                    found[role].add(peer.described.model)
+        return {role: frozenset(models) for role, models in found.items()}
 
     def reserve(self, attempt_id: str, role: str) -> Binding | None:
         """Hold a slot of the worker with the most free ones, for an attempt; None where there is none."""

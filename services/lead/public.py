@@ -6,8 +6,10 @@ from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from codeframe.v1 import events_pb2, evidence_pb2, lead_pb2, state_pb2
+from codeframe.budget import NOTHING, Budget, Charge
+from codeframe.v1 import budget_pb2, events_pb2, evidence_pb2, lead_pb2, state_pb2
 from services.lead.machine import events as e
+from services.lead.machine.allowance import charged, reserved
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.state import (
     Attempt,
@@ -271,6 +273,8 @@ def usage_from_proto(usage: evidence_pb2.ModelUsage) -> Usage:
         usage.cache_read_tokens,
         usage.incomplete,
         usage.scripted,
+        usage.cost_micros,
+        usage.cost_known,
     )
 
 
@@ -284,7 +288,41 @@ def _usage(usage: Usage) -> evidence_pb2.ModelUsage:
         cache_read_tokens=usage.cache_read_tokens,
         incomplete=usage.incomplete,
         scripted=usage.scripted,
+        cost_micros=usage.cost_micros,
+        cost_known=usage.cost_known,
     )
+
+
+def budget_from_proto(budget: budget_pb2.Budget) -> Budget:
+    """What may be spent."""
+    return Budget(
+        budget.tokens if budget.HasField("tokens") else None,
+        budget.cost_micros if budget.HasField("cost_micros") else None,
+        budget.turns if budget.HasField("turns") else None,
+        budget.wall_time.ToTimedelta() if budget.HasField("wall_time") else None,
+    )
+
+
+def allowance_to_proto(allowance: Budget) -> budget_pb2.Allowance:
+    """What an attempt may spend."""
+    return _amounts(budget_pb2.Allowance(), allowance)
+
+
+Amounts = TypeVar("Amounts", budget_pb2.Budget, budget_pb2.Allowance, budget_pb2.Charge)
+
+
+def _amounts(message: Amounts, amounts: Budget | Charge) -> Amounts:
+    for name in ("tokens", "cost_micros", "turns"):
+        if (amount := getattr(amounts, name)) is not None:
+            setattr(message, name, amount)
+    if amounts.wall_time is not None:
+        message.wall_time.FromTimedelta(amounts.wall_time)
+    return message
+
+
+def _set_charge(message: budget_pb2.Charge, charge: Charge) -> None:
+    if charge != NOTHING:
+        _amounts(message, charge)
 
 
 def _failure(failure: RunFailure) -> state_pb2.RunFailure:
@@ -324,6 +362,11 @@ def run_to_proto(run: Run) -> lead_pb2.Run:
     )
     if core.failure:
         message.failure.CopyFrom(_failure(core.failure))
+    if facts.budget.limited:
+        message.budget.CopyFrom(_amounts(budget_pb2.Budget(), facts.budget))
+    _set_charge(message.charged, charged(run))
+    _set_charge(message.estimated, core.estimated)
+    _set_charge(message.reserved, reserved(run))
     if core.end_time:
         message.end_time.CopyFrom(timestamp(core.end_time))
     return message
@@ -363,6 +406,8 @@ def task_to_proto(task: Task, run_id: str) -> lead_pb2.Task:
         commit=task.commit,
         unverified=task.spec.unverified,
     )
+    if task.spec.budget.limited:
+        message.budget.CopyFrom(_amounts(budget_pb2.Budget(), task.spec.budget))
     if task.retry_time:
         message.retry_time.CopyFrom(timestamp(task.retry_time))
     return message
@@ -382,7 +427,11 @@ def attempt_to_proto(attempt: Attempt, run_id: str) -> lead_pb2.Attempt:
         message=attempt.message,
         start_time=timestamp(attempt.bound_time),
         base_commit=attempt.base,
+        usage=[_usage(usage) for usage in attempt.usage],
     )
+    _set_charge(message.estimated, attempt.estimate)
+    if attempt.allowance.limited:
+        message.allowance.CopyFrom(allowance_to_proto(attempt.allowance))
     if attempt.result:
         message.result.MergeFromString(attempt.result)
     if attempt.end_time:

@@ -9,7 +9,7 @@ from services.lead.assignment import WORDS
 from services.lead.integrator import attempt_branch, candidate_branch, head_branch
 from services.lead.machine.state import AttemptKind, Binding, Check, PreviousAttempt, Run
 from services.lead.machine.wanted import Placement
-from services.lead.public import outcome_to_proto
+from services.lead.public import allowance_to_proto, outcome_to_proto
 
 TEST_REPORT = "test-report"
 
@@ -35,6 +35,8 @@ class Requests:
         )
         request.limits.attempt_timeout.FromTimedelta(facts.limits.attempt_timeout)
         request.limits.test_timeout.FromTimedelta(facts.limits.test_timeout)
+        if wanted.allowance.limited:
+            request.limits.allowance.CopyFrom(allowance_to_proto(wanted.allowance))
         if wanted.kind is AttemptKind.PLAN:
             request.plan.CopyFrom(_plan(run, wanted, roles))
             return request.SerializeToString(deterministic=True)

@@ -15,10 +15,12 @@ from services.lead.integrator import Integrator, NoSuchBase, NotARepository, hea
 from services.lead.journal import NewRun, RequestIdTaken, RunHead
 from services.lead.machine.decide import create
 from services.lead.machine.state import Ending, RunPhase
+from services.lead.pricing import priced
 from services.lead.reads import Reads
 from services.lead.runs import Runs
 from services.runtime.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from services.runtime.git import GitError
+from services.runtime.prices import Prices, our_prices
 
 
 def new_run_id() -> str:
@@ -35,6 +37,7 @@ class LeadServicer(lead_pb2_grpc.LeadServiceServicer):
         reads: Reads,
         fleet: Fleet,
         integrator_of: Callable[[str], Integrator],
+        prices: Prices | None = None,
         *,
         new_id: Callable[[], str] = new_run_id,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -43,6 +46,7 @@ class LeadServicer(lead_pb2_grpc.LeadServiceServicer):
         self._reads = reads
         self._fleet = fleet
         self._integrator_of = integrator_of
+        self._prices = prices or our_prices()
         self._new_id = new_id
         self._clock = clock
 
@@ -75,6 +79,7 @@ class LeadServicer(lead_pb2_grpc.LeadServiceServicer):
                 branch=head_branch(run_id),
                 now=now,
             )
+            created = priced(created, self._prices, self._fleet.models)
             await integrator.open_branch(run_id, base)
         except NoSuchBase as error:
             violation = Violation("base", str(error))

@@ -15,6 +15,7 @@ import structlog
 
 from codeframe.v1 import worker_pb2_grpc
 from services.runtime.git import Git
+from services.runtime.prices import Prices, prices_option
 from services.runtime.process import CannotStart, run_process
 from services.runtime.server import Server
 from services.runtime.settings import ServerCommand, ServerSettings, server_options
@@ -51,6 +52,7 @@ class WorkerSettings:
     setup_network: bool
     model: str
     labels: Mapping[str, str]
+    prices: Prices
 
 
 @click.command(cls=ServerCommand)
@@ -86,6 +88,7 @@ class WorkerSettings:
 @click.option(
     "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Something to tell of it; repeat it."
 )
+@prices_option
 @server_options(port=50061, data_dir="worker")
 def main(
     settings: ServerSettings,
@@ -96,6 +99,7 @@ def main(
     setup_network: bool,
     model: str,
     labels: tuple[str, ...],
+    prices: Prices,
 ) -> None:
     """Does tasks in one role or several: writes code with Claude, and verifies it before it counts.
 
@@ -112,6 +116,7 @@ def main(
         setup_network=setup_network,
         model=model,
         labels=dict(_label(label) for label in labels),
+        prices=prices,
     )
     run_process("worker", serve(settings, told, os.environ), settings)
 
@@ -126,7 +131,7 @@ def _label(label: str) -> tuple[str, str]:
 async def serve(settings: ServerSettings, worker: WorkerSettings, environ: Mapping[str, str]) -> None:
     """A worker, from its data folder to its server. Raises CannotStart."""
     git = Git(environ)
-    data, model = DataFolder(settings.data_dir, git), _model(environ)
+    data, model = DataFolder(settings.data_dir, git), _model(environ, worker.prices)
     try:
         await data.open()
         sandbox, problem = await _sandbox(worker.sandbox, data)
@@ -165,14 +170,14 @@ async def _serve(
         await server.run(attempts.drain)
 
 
-def _model(environ: Mapping[str, str]) -> ClaudeModel | None:
+def _model(environ: Mapping[str, str], prices: Prices) -> ClaudeModel | None:
     key = environ.get("ANTHROPIC_API_KEY", "")
     if not key.strip():
         log.warning(NO_KEY)
         return None
     base_url = environ.get("ANTHROPIC_BASE_URL", "") or DEFAULT_BASE_URL
     try:
-        return ClaudeModel(key, base_url, clock=SystemClock(), chance=random.random)
+        return ClaudeModel(key, base_url, clock=SystemClock(), chance=random.random, prices=prices)
     except ValueError as error:
         raise CannotStart(str(error)) from None
 
@@ -207,6 +212,7 @@ def _performer(
         model_endpoint=model.endpoint if model else "",
         clock=SystemClock(),
         new_incident=lambda: secrets.token_hex(4),
+        prices=worker.prices,
     )
     return AttemptPerformer(means)
 

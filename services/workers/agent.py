@@ -27,6 +27,7 @@ from services.workers.model.conversation import (
 )
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.prompt import GO_ON, correction_prompt, first_prompt, system_prompt
+from services.workers.purse import Purse
 from services.workers.repeats import Repeats
 from services.workers.roles.role import Role
 from services.workers.roles.scope import Scope
@@ -64,6 +65,7 @@ class WorkerAgent:
         self._clock = clock
         self._transcript = Transcript()
         self._repeats = Repeats()
+        self._purse = Purse(limits.allowance)
         self._usage: dict[str, ModelUsage] = {}
         self._paid: list[TurnUsage] = []
         self._turns = 0
@@ -145,8 +147,9 @@ class WorkerAgent:
 
     async def _query(self) -> Reply:
         check_may_go_on(self._limits, self._turns, self._usage.values())
+        self._purse.begin_turn()
         self._turns += 1
-        turn = Turn(self._desk, self._broadcast, self._clock)
+        turn = Turn(self._desk, self._broadcast, self._clock, self._purse)
         started = self._clock.monotonic()
         try:
             try:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import structlog
 
 from services.runtime.git import GitError
+from services.runtime.prices import Prices, our_prices
 from services.workers.agent import STARTED, WorkerAgent
 from services.workers.branch import Branch, commit_message
 from services.workers.broadcast import Broadcast, Notice, Phase, TaskInProgress
@@ -23,6 +25,7 @@ from services.workers.mutation import MutationTrial
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.plan_base import told_verifications
 from services.workers.plan_desk import PlanDesk
+from services.workers.purse import no_price
 from services.workers.repository import Repository
 from services.workers.roles.role import Role
 from services.workers.sandbox import Sandbox
@@ -60,6 +63,7 @@ class Means:
     model_endpoint: str
     clock: Clock
     new_incident: Callable[[], str]
+    prices: Prices = field(default_factory=our_prices)
 
 
 class AttemptPerformer:
@@ -73,6 +77,7 @@ class AttemptPerformer:
         means = self._means
         tell = AttemptLog(broadcast, means.clock)
         evidence = Evidence(request.attempt_id, means.clock.now(), means.sandbox.mode, log=tell)
+        started = means.clock.monotonic()
         one = _Attempt(means, request, evidence, tell, halt)
         try:
             ending = await one.perform()
@@ -81,7 +86,10 @@ class AttemptPerformer:
             log.error("an attempt failed from within", incident=incident, exc_info=error)
             ending = Ending(Outcome.INTERNAL, f"incident {incident}: the worker's log explains it")
         await means.data.remove(means.data.attempt(request.attempt_id))
-        return evidence.result(ending.outcome, ending.message, means.clock.now())
+        took = timedelta(seconds=means.clock.monotonic() - started)
+        waited = evidence.record.waited if evidence.record else timedelta()
+        result = evidence.result(ending.outcome, ending.message, means.clock.now())
+        return replace(result, wall_time=max(took - waited, timedelta()))
 
 
 class _Attempt:
@@ -140,7 +148,8 @@ class _Attempt:
     async def _in_time(self) -> AsyncIterator[None]:
         """Do what is inside within the attempt's time. Raises AttemptFailed for whatever goes wrong below."""
         with as_outcomes():
-            async with self._halt.within(self._request.limits.attempt_timeout.total_seconds()):
+            time, then = self._request.limits.time
+            async with self._halt.within(time.total_seconds(), then):
                 yield
 
     def _commit_message(self, task: TaskWork) -> str:
@@ -177,6 +186,9 @@ class _Attempt:
         means, request = self._means, self._request
         if means.model is None:
             raise AttemptFailed(Outcome.INTERNAL, "this worker has no key for the model")
+        model_name = work.model or means.model_name
+        if request.limits.allowance.cost_micros is not None and not means.prices.of(model_name):
+            raise AttemptFailed(Outcome.LIMIT_EXCEEDED, no_price(model_name))
         agent = WorkerAgent(
             means.roles[request.role],
             means.model,

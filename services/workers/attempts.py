@@ -167,8 +167,8 @@ class Attempts:
             raise FailedPrecondition("ATTEMPT_RELEASED", f"attempt {attempt_id} was released, with its log")
         return Watched(attempt.role, attempt.task_id, attempt.notices.follow(after))
 
-    async def cancel(self, attempt_id: str, incarnation: str, outcome: Outcome) -> Outcome | None:
-        """Have an attempt end so, and return how it ended, once it has; None, and remembered, if not known.
+    async def cancel(self, attempt_id: str, incarnation: str, outcome: Outcome) -> TaskResult | None:
+        """Have an attempt end so, and return its result, once it has; None, and remembered, if not known.
 
         Raises ServiceError.
         """
@@ -182,8 +182,7 @@ class Attempts:
             self._forget()
             self._cancelled[attempt_id] = self._clock.now()
             return None
-        assert attempt.result is not None
-        return attempt.result.outcome
+        return attempt.result
 
     def artifact(self, attempt_id: str, name: str) -> Artifact:
         """An artifact, with its bytes. Raises ServiceError."""

@@ -32,7 +32,7 @@ class Halt:
             self._scope.reschedule(0)
 
     @asynccontextmanager
-    async def within(self, seconds: float) -> AsyncIterator[None]:
+    async def within(self, seconds: float, then: Outcome = Outcome.TIMED_OUT) -> AsyncIterator[None]:
         """Do what is inside for at most so long. Raises AttemptFailed where it was ended. Entered once."""
         scope = self._scope = asyncio.timeout(0 if self.asked else seconds)
         try:
@@ -41,7 +41,7 @@ class Halt:
         except TimeoutError:
             if not scope.expired():
                 raise
-            raise self._reason or AttemptFailed(Outcome.TIMED_OUT, f"not done within {seconds:g} s") from None
+            raise self._reason or AttemptFailed(then, f"not done within {seconds:g} s") from None
         finally:
             self._scope = None
 

@@ -22,6 +22,7 @@ class Outcome(enum.Enum):
     LIMIT_EXCEEDED = "limit_exceeded"
     CANCELLED = "cancelled"
     DEFECT_FOUND = "defect_found"
+    ALLOWANCE_SPENT = "allowance_spent"
 
 
 class AttemptFailed(Exception):

@@ -12,7 +12,6 @@ from services.workers.translation import (
     read_cancel,
     read_request,
     write_batch,
-    write_outcome,
     write_pause,
     write_result,
 )
@@ -68,7 +67,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         ended = await self._attempts.cancel(request.attempt_id, request.incarnation, outcome)
         if ended is None:
             return worker_pb2.CancelAttemptResponse()
-        return worker_pb2.CancelAttemptResponse(outcome=write_outcome(ended))
+        result = write_result(ended)
+        return worker_pb2.CancelAttemptResponse(outcome=result.outcome, result=result)
 
     async def ReadArtifact(
         self, request: worker_pb2.WorkerServiceReadArtifactRequest, context: Any

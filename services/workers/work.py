@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from codeframe.budget import NO_LIMIT, Budget
 from services.workers.outcome import Outcome
 
 
@@ -44,6 +45,15 @@ class Limits:
     orphan_grace: timedelta = timedelta(minutes=10)
     turns: int = 100
     corrections: int = 3
+    allowance: Budget = NO_LIMIT
+
+    @property
+    def time(self) -> tuple[timedelta, Outcome]:
+        """How long the attempt may work, and how it ends then: its own limit, or its allowance."""
+        allowed = self.allowance.wall_time
+        if allowed is not None and allowed < self.attempt_timeout:
+            return allowed, Outcome.ALLOWANCE_SPENT
+        return self.attempt_timeout, Outcome.TIMED_OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,11 @@ class AttemptRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """What model calls took, in tokens, for one model. `scripted`: a stand-in replied to some of them."""
+    """What model calls took, in tokens and millionths of a dollar, for one model.
+
+    Where not `cost_known`, the cost is that of the calls whose price is known. `scripted`: a stand-in
+    replied to some of them.
+    """
 
     model: str
     turns: int = 0
@@ -129,6 +143,13 @@ class ModelUsage:
     cache_read_tokens: int = 0
     incomplete: bool = False
     scripted: bool = False
+    cost_micros: int = 0
+    cost_known: bool = True
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of every kind."""
+        return self.input_tokens + self.output_tokens + self.cache_write_tokens + self.cache_read_tokens
 
     def __add__(self, other: "ModelUsage") -> "ModelUsage":
         """The sum of two usages of the same model."""
@@ -143,6 +164,8 @@ class ModelUsage:
             self.cache_read_tokens + other.cache_read_tokens,
             self.incomplete or other.incomplete,
             self.scripted or other.scripted,
+            self.cost_micros + other.cost_micros,
+            self.cost_known and other.cost_known,
         )
 
 
@@ -260,3 +283,4 @@ class TaskResult:
     model_endpoint: str = ""
     unverified: bool = False
     mutation_check: MutationCheck | None = None
+    wall_time: timedelta = timedelta()

@@ -11,7 +11,7 @@ from datetime import datetime
 from codeframe.plan import PLANNER
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
-from services.lead.machine import merge, planning
+from services.lead.machine import merge, planning, spending
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end, fail_internally, settle
 from services.lead.machine.fold import begin
@@ -63,6 +63,8 @@ def decide(run: Run, happening: h.Happening) -> Draft:
                 planning.adopt(draft, happening)
                 _roles_served(draft, happening.served)
                 _start_unverified(draft)
+        case h.Answered():
+            spending.answered(draft, happening)
         case h.Stacked():
             merge.stacked(draft, happening)
         case h.HeadPushed():
@@ -74,6 +76,7 @@ def decide(run: Run, happening: h.Happening) -> Draft:
             _start_unverified(draft)
         case h.ClockRead():
             _clock(draft, happening.time)
+    spending.settle(draft)
     settle(draft)
     return draft
 
@@ -95,6 +98,7 @@ def _bound(draft: Draft, bound: h.Bound) -> None:
             check=wanted.check,
             commit=wanted.commit,
             time=bound.time,
+            allowance=wanted.allowance,
         )
     )
     if wanted.kind is AttemptKind.TASK:
@@ -160,6 +164,7 @@ def _tell_ended(draft: Draft, ended: h.Ended) -> Attempt | None:
             unverified=attempt.kind is AttemptKind.TASK and attempt.check is None,
         )
     )
+    spending.ended(draft, attempt, ended)
     return attempt
 
 
@@ -167,6 +172,7 @@ def _ended(draft: Draft, ended: h.Ended) -> None:
     attempt = _tell_ended(draft, ended)
     if not attempt:
         return
+    ended = spending.believed(draft.run, attempt, ended)
     if attempt.kind is AttemptKind.TASK:
         _task_ended(draft, attempt, ended)
     elif attempt.kind is AttemptKind.PLAN:
@@ -285,6 +291,7 @@ def _clock(draft: Draft, now: datetime) -> None:
         ask_end(draft, Ending(RunPhase.FAILED, RunFailure(RunFailureReason.RUN_TIMEOUT, message), message))
         return
     planning.retry_if_due(draft, now)
+    spending.stop_asking(draft, now)
     for task in run.retrying:
         if task.retry_time and task.retry_time <= now:
             draft.tell_ready(replace(task, retry_time=None))

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from services.lead.machine.allowance import waits_for_budget
 from services.lead.machine.events import (
     Event,
     ProgressUpdate,
@@ -44,9 +45,11 @@ class Draft:
             self.events.append((event, at))
 
     def tell_ready(self, task: Task, message: str = "") -> None:
-        """A task may start: it waits for a slot, or for a worker of its role."""
+        """A task may start: it waits for a slot, for a worker of its role, or for the budget."""
         unserved = task.spec.role in self.run.core.unserved
         waiting = WaitingFor.WORKER if unserved else WaitingFor.SLOT
+        if waits_for_budget(self.run, task):
+            waiting = WaitingFor.BUDGET
         previous = task.previous
         self.emit(
             TaskStatusChanged(

@@ -6,8 +6,9 @@ revisions but are for leads alone (DESIGN §6).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from codeframe.budget import NO_LIMIT, Budget, Charge
 from codeframe.plan import PlannedTask
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.state import (
@@ -216,6 +217,7 @@ class AttemptBound:
     check: int | None
     commit: str
     time: datetime
+    allowance: Budget = NO_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,24 @@ class ResultRecorded:
 
     attempt_id: str
     result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSettled:
+    """What an attempt took, for good: its result tells it. In place of what its notices told."""
+
+    attempt_id: str
+    usage: tuple[Usage, ...]
+    wall_time: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEstimated:
+    """What an attempt may have taken beyond what its notices told; its worker is asked until then."""
+
+    attempt_id: str
+    estimate: Charge
+    asked_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +386,8 @@ PrivateRecord = (
     | AttemptBound
     | AttemptUnbound
     | ResultRecorded
+    | UsageSettled
+    | UsageEstimated
     | RetryScheduled
     | CommitQueued
     | QueuedAlone

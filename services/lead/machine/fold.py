@@ -4,6 +4,7 @@ run from its RunCreated gives the same state as the stored rows."""
 from dataclasses import replace
 from datetime import datetime
 
+from codeframe.budget import NOTHING
 from services.lead.machine import events as e
 from services.lead.machine.state import (
     Attempt,
@@ -59,6 +60,10 @@ def fold(run: Run, event: e.Event, time: datetime) -> None:
             _unbound(run, event)
         case e.ResultRecorded():
             run.put_attempt(replace(run.attempts[event.attempt_id], result=event.result))
+        case e.UsageSettled():
+            _settled(run, event)
+        case e.UsageEstimated():
+            _estimated(run, event)
         case e.RetryScheduled():
             _retry(run, event)
         case e.CommitQueued():
@@ -125,6 +130,7 @@ def _bound(run: Run, event: e.AttemptBound) -> None:
             check=event.check,
             commit=event.commit,
             ordinal=known.ordinal if known else len(run.attempts),
+            allowance=event.allowance,
         )
     )
     match event.kind:
@@ -162,9 +168,11 @@ def _attempt_ended(run: Run, event: e.AttemptEnded, time: datetime) -> None:
 
 def _noticed(run: Run, event: e.Noticed) -> None:
     attempt = run.attempts[event.attempt_id]
-    run.put_attempt(replace(attempt, last_sequence=max(attempt.last_sequence, event.sequence)))
-    if event.usage:
+    attempt = replace(attempt, last_sequence=max(attempt.last_sequence, event.sequence))
+    if event.usage and not attempt.settled:
+        attempt = replace(attempt, usage=_added(attempt.usage, event.usage))
         run.update(usage=_added(run.core.usage, event.usage))
+    run.put_attempt(attempt)
     task = run.tasks.get(attempt.task_id)
     if event.phase and task and task.open_attempt == attempt.id:
         run.put_task(
@@ -182,6 +190,51 @@ def _added(usage: tuple[Usage, ...], more: Usage) -> tuple[Usage, ...]:
     by_model = {each.model: each for each in usage}
     by_model[more.model] = by_model[more.model] + more if more.model in by_model else more
     return tuple(by_model.values())
+
+
+def _settled(run: Run, event: e.UsageSettled) -> None:
+    """The result's account takes the place of the notices', in the attempt and in the run."""
+    attempt, core = run.attempts[event.attempt_id], run.core
+    usage = {each.model: each for each in core.usage}
+    for before in attempt.usage:
+        usage[before.model] = _less(usage[before.model], before)
+    settled = tuple(each for each in usage.values() if each.turns or each.tokens)
+    for after in event.usage:
+        settled = _added(settled, after)
+    run.update(
+        usage=settled,
+        wall_time=core.wall_time - attempt.wall_time + event.wall_time,
+        estimated=core.estimated - attempt.estimate,
+    )
+    run.put_attempt(
+        replace(
+            attempt,
+            usage=event.usage,
+            wall_time=event.wall_time,
+            settled=True,
+            estimate=NOTHING,
+            asked_until=None,
+        )
+    )
+
+
+def _less(usage: Usage, part: Usage) -> Usage:
+    """A usage without a part of it. What was unknown or incomplete stays so."""
+    return replace(
+        usage,
+        turns=usage.turns - part.turns,
+        input_tokens=usage.input_tokens - part.input_tokens,
+        output_tokens=usage.output_tokens - part.output_tokens,
+        cache_write_tokens=usage.cache_write_tokens - part.cache_write_tokens,
+        cache_read_tokens=usage.cache_read_tokens - part.cache_read_tokens,
+        cost_micros=usage.cost_micros - part.cost_micros,
+    )
+
+
+def _estimated(run: Run, event: e.UsageEstimated) -> None:
+    attempt = run.attempts[event.attempt_id]
+    run.update(estimated=run.core.estimated - attempt.estimate + event.estimate)
+    run.put_attempt(replace(attempt, estimate=event.estimate, asked_until=event.asked_until))
 
 
 def _retry(run: Run, event: e.RetryScheduled) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from codeframe.plan import PlannedTask
 from services.lead.machine.events import ArtifactHeld, Noticed
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Binding, Check, Ending
+from services.lead.machine.state import Binding, Check, Ending, Usage
 from services.lead.machine.wanted import Placement
 
 
@@ -45,6 +45,8 @@ class Ended:
 
     `commit` is its own, pushed; for LOST the tip that its worker pushed, or empty. `tree` is
     the commit's tree. `passed` counts the tests that passed in its last verification.
+    `usage` and `wall_time` are the result's; without one, `is_dead` says that nothing of the
+    attempt runs any more.
     """
 
     attempt_id: str
@@ -61,6 +63,22 @@ class Ended:
     corrections: int = 0
     passed: int = 0
     artifacts: tuple[ArtifactHeld, ...] = ()
+    usage: tuple[Usage, ...] = ()
+    wall_time: timedelta = timedelta()
+    is_dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The worker of a lost attempt was heard of again: it told what the attempt took, or (`is_dead`)
+    that it died with an earlier process, or neither: it never heard of it."""
+
+    attempt_id: str
+    time: datetime
+    usage: tuple[Usage, ...] = ()
+    wall_time: timedelta = timedelta()
+    is_dead: bool = False
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +151,15 @@ class ClockRead:
 
 
 Happening = (
-    Bound | NotStarted | Notices | Ended | Planned | Stacked | HeadPushed | EndAsked | RolesServed | ClockRead
+    Bound
+    | NotStarted
+    | Notices
+    | Ended
+    | Planned
+    | Answered
+    | Stacked
+    | HeadPushed
+    | EndAsked
+    | RolesServed
+    | ClockRead
 )

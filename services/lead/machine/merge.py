@@ -31,7 +31,7 @@ def again_or_failed(draft: Draft, task: Task, outcome: Outcome, message: str, ow
     times = task.endings.get(outcome, 0) + 1
     again = what_follows(outcome, times, task.retries, draft.run.facts.limits.retries)
     if again is None:
-        _failed(draft, task, outcome, message)
+        fail(draft, task, outcome, message)
         return
     kept = own if again.start is StartFrom.OWN_COMMIT else None
     draft.emit(e.RetryScheduled(task.id, outcome, message, again.costs_retry, kept))
@@ -50,7 +50,8 @@ def again_or_failed(draft: Draft, task: Task, outcome: Outcome, message: str, ow
         draft.tell_ready(draft.run.tasks[task.id], message)
 
 
-def _failed(draft: Draft, task: Task, outcome: Outcome, message: str) -> None:
+def fail(draft: Draft, task: Task, outcome: Outcome, message: str) -> None:
+    """A task is not attempted again; what depends on it is SKIPPED."""
     run = draft.run
     draft.emit(e.TaskStatusChanged(task.id, TaskState.FAILED, reason=outcome, message=clip(message)))
     beyond = list(run.dependents.get(task.id, ()))

@@ -25,6 +25,7 @@ class Outcome(enum.Enum):
     LIMIT_EXCEEDED = "limit_exceeded"
     CANCELLED = "cancelled"
     DEFECT_FOUND = "defect_found"
+    ALLOWANCE_SPENT = "allowance_spent"
     INTEGRATION_FAILED = "integration_failed"
     CONFLICT = "conflict"
     LOST = "lost"
@@ -39,7 +40,7 @@ class StartFrom(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What follows an outcome. `cap` bounds attempts that cost nothing; None: only the run's time does."""
+    """What follows an outcome. `cap` bounds attempts that cost nothing; None: the run's time or budget is."""
 
     start: StartFrom
     costs_retry: bool = False
@@ -62,6 +63,7 @@ RULES: Mapping[Outcome, Rule] = {
     Outcome.INTERRUPTED: Rule(StartFrom.OWN_COMMIT, cap=10, pause=_SOON),
     Outcome.ORPHANED: Rule(StartFrom.OWN_COMMIT, cap=10, pause=_AT_ONCE),
     Outcome.LOST: Rule(StartFrom.OWN_COMMIT, cap=3, pause=_SOON),
+    Outcome.ALLOWANCE_SPENT: Rule(StartFrom.OWN_COMMIT, cap=None),
     Outcome.PROVIDER_UNAVAILABLE: Rule(StartFrom.OWN_COMMIT, cap=None, pause=timedelta(seconds=30)),
 }
 """Outcomes that are not here end their task: SUCCEEDED in the merge queue, the others as FAILED."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from codeframe.budget import NO_LIMIT, NOTHING, Budget, Charge
 from codeframe.plan import PlannedTask
 from services.lead.machine.outcome import Outcome
 
@@ -68,6 +69,7 @@ class WaitingFor(enum.Enum):
     WORKER = "worker"
     RETRY_TIME = "retry_time"
     BASE = "base"
+    BUDGET = "budget"
 
 
 class RunFailureReason(enum.Enum):
@@ -78,6 +80,7 @@ class RunFailureReason(enum.Enum):
     NO_WORKER = "no_worker"
     BASE_UNVERIFIABLE = "base_unverifiable"
     RUN_BRANCH_MOVED = "run_branch_moved"
+    BUDGET_EXHAUSTED = "budget_exhausted"
     INTERNAL = "internal"
     PLANNING_FAILED = "planning_failed"
 
@@ -217,6 +220,10 @@ class Attempt:
     A verification has the `check` that it runs and the `commit` it runs it on. An attempt
     that its worker did not start is `unbound` until it is bound again. `ordinal` orders the
     run's attempts as they were first bound.
+
+    `usage` is what its notices told, then what its result does: `settled`. Of one that has no
+    result, `estimate` is what it may have taken beyond that; until `asked_until` its worker is
+    asked for the result.
     """
 
     id: str
@@ -238,6 +245,12 @@ class Attempt:
     message: str = ""
     result: bytes = b""
     end_time: datetime | None = None
+    allowance: Budget = NO_LIMIT
+    usage: tuple["Usage", ...] = ()
+    wall_time: timedelta = timedelta()
+    settled: bool = False
+    estimate: Charge = NOTHING
+    asked_until: datetime | None = None
 
     @property
     def open(self) -> bool:
@@ -284,7 +297,10 @@ class Integrating:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What model calls took, in tokens, for one model."""
+    """What model calls took, in tokens and millionths of a dollar, for one model.
+
+    Where not `cost_known`, the cost is that of the calls whose price is known.
+    """
 
     model: str
     turns: int = 0
@@ -294,6 +310,8 @@ class Usage:
     cache_read_tokens: int = 0
     incomplete: bool = False
     scripted: bool = False
+    cost_micros: int = 0
+    cost_known: bool = True
 
     def __add__(self, other: "Usage") -> "Usage":
         """The sum of two usages of one model."""
@@ -306,7 +324,24 @@ class Usage:
             self.cache_read_tokens + other.cache_read_tokens,
             self.incomplete or other.incomplete,
             self.scripted or other.scripted,
+            self.cost_micros + other.cost_micros,
+            self.cost_known and other.cost_known,
         )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of every kind."""
+        return self.input_tokens + self.output_tokens + self.cache_write_tokens + self.cache_read_tokens
+
+
+def charge_of(usage: Iterable[Usage]) -> Charge:
+    """What usages come to, less their time."""
+    usage = tuple(usage)
+    return Charge(
+        sum(each.tokens for each in usage),
+        sum(each.cost_micros for each in usage),
+        sum(each.turns for each in usage),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +363,7 @@ class RoleScope:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a run is, as it was asked for; it never changes."""
+    """What a run is, as it was asked for; it never changes. `turn` is what one turn is taken to need."""
 
     run_id: str
     project: str
@@ -344,6 +379,8 @@ class RunFacts:
     scopes: Mapping[str, RoleScope] = field(default_factory=dict)
     goal: str = ""
     planner_model: str = ""
+    budget: Budget = NO_LIMIT
+    turn: Charge = NOTHING
 
     @property
     def deadline(self) -> datetime:
@@ -368,6 +405,8 @@ class RunCore:
     green: tuple[Green, ...] = ()
     unserved: tuple[str, ...] = ()
     usage: tuple[Usage, ...] = ()
+    wall_time: timedelta = timedelta()
+    estimated: Charge = NOTHING
     failure: RunFailure | None = None
     end_time: datetime | None = None
 
@@ -388,6 +427,7 @@ class Run:
         self.facts = facts
         self.core = core
         self.attempts = {attempt.id: attempt for attempt in attempts}
+        self._asked = {attempt.id: None for attempt in self.attempts.values() if attempt.asked_until}
         self._open = {attempt.id: None for attempt in self.attempts.values() if attempt.open}
         self.touched_attempts: set[str] = set()
         self._lay_out(tasks)
@@ -401,6 +441,7 @@ class Run:
         self._ready: list[tuple[int, int, str]] = []
         self._retrying: dict[str, None] = {}
         self._merging: dict[str, None] = {}
+        self.budgeted = self.facts.budget.limited
         self.touched_tasks: set[str] = set()
         for task in self.tasks.values():
             self.unmet[task.id] = sum(
@@ -411,6 +452,7 @@ class Run:
         for task in self.tasks.values():
             self.counts[task.state] += 1
             self.unverified += _completed_unverified(task)
+            self.budgeted |= task.spec.budget.limited
             self._index(task)
 
     def adopt(self, tasks: Iterable[Task]) -> None:
@@ -426,6 +468,7 @@ class Run:
         draft.unverified = self.unverified
         draft._ready, draft._retrying = list(self._ready), dict(self._retrying)
         draft._merging, draft._open = dict(self._merging), dict(self._open)
+        draft._asked, draft.budgeted = dict(self._asked), self.budgeted
         draft.touched_tasks, draft.touched_attempts = set(), set()
         return draft
 
@@ -453,6 +496,10 @@ class Run:
             self._open[attempt.id] = None
         else:
             self._open.pop(attempt.id, None)
+        if attempt.asked_until:
+            self._asked[attempt.id] = None
+        else:
+            self._asked.pop(attempt.id, None)
 
     def update(self, **changes: object) -> None:
         """Replace fields of the core."""
@@ -477,6 +524,11 @@ class Run:
     def open_attempts(self) -> list[Attempt]:
         """Attempts that have not ended, oldest first."""
         return [self.attempts[attempt_id] for attempt_id in self._open]
+
+    @property
+    def asked_attempts(self) -> list[Attempt]:
+        """Lost attempts whose worker is still asked for their result."""
+        return [self.attempts[attempt_id] for attempt_id in self._asked]
 
     def open_verification(self, check: int, commit: str) -> Attempt | None:
         """The open attempt that runs a check on a commit, where there is one."""

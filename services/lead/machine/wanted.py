@@ -4,7 +4,9 @@ crash the same state wants the same commands, and each is idempotent."""
 from dataclasses import dataclass
 from datetime import datetime
 
+from codeframe.budget import NO_LIMIT, Budget
 from codeframe.plan import PLANNER
+from services.lead.machine.allowance import Shares, is_paid
 from services.lead.machine.state import (
     Attempt,
     AttemptKind,
@@ -14,6 +16,7 @@ from services.lead.machine.state import (
     PreviousAttempt,
     Run,
     RunPhase,
+    TaskState,
 )
 
 
@@ -36,6 +39,7 @@ class Placement:
     start: str = ""
     commit: str = ""
     previous: PreviousAttempt | None = None
+    allowance: Budget = NO_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,13 @@ class Follow:
 @dataclass(frozen=True, slots=True)
 class CancelAttempt:
     """Have an open attempt's worker cancel it; its Follow reads how it ended."""
+
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskLost:
+    """Have a lost attempt's worker, should it live, end it and tell what it took."""
 
     attempt_id: str
 
@@ -75,7 +86,7 @@ class WakeAt:
     time: datetime
 
 
-Command = Follow | CancelAttempt | StackCandidate | PushHead | WakeAt
+Command = Follow | CancelAttempt | AskLost | StackCandidate | PushHead | WakeAt
 
 
 def commands(run: Run) -> set[Command]:
@@ -85,6 +96,7 @@ def commands(run: Run) -> set[Command]:
         return set()
     found: set[Command] = {Follow(attempt.id) for attempt in run.open_attempts}
     found |= {CancelAttempt(attempt.id) for attempt in run.open_attempts if _pointless(run, attempt)}
+    found |= {AskLost(attempt.id) for attempt in run.asked_attempts}
     if core.integrating:
         found.add(PushHead(core.integrating))
     if core.phase is RunPhase.CANCELLING:
@@ -92,6 +104,7 @@ def commands(run: Run) -> set[Command]:
     instants = [task.retry_time for task in run.retrying if task.retry_time]
     if core.planning and core.planning.retry_time:
         instants.append(core.planning.retry_time)
+    instants += [attempt.asked_until for attempt in run.asked_attempts if attempt.asked_until]
     found.add(WakeAt(min([run.facts.deadline, *instants])))
     if run.merging and not core.integrating and not core.candidate:
         found.add(_stack(run))
@@ -118,7 +131,7 @@ def _stack(run: Run) -> StackCandidate:
 
 def placements(run: Run) -> list[Placement]:
     """Attempts that want a worker now, first things first: verifications, then ready tasks in
-    order (priority, then plan order), up to the run's concurrency."""
+    order (priority, then plan order), up to the run's concurrency and within its budget."""
     if run.core.phase.final or run.core.phase is RunPhase.CANCELLING:
         return []
     if run.core.planning:
@@ -126,8 +139,15 @@ def placements(run: Run) -> list[Placement]:
     found = _verifications(run)
     if run.core.phase is RunPhase.PLANNING:
         return found
-    busy = sum(attempt.kind is AttemptKind.TASK for attempt in run.open_attempts)
-    for task in run.ready[: max(0, run.facts.limits.concurrency - busy)]:
+    slots = run.facts.limits.concurrency - sum(is_paid(attempt) for attempt in run.open_attempts)
+    shares = Shares.of(run, slots, wanting=run.counts[TaskState.PENDING])
+    for task in run.ready:
+        if slots <= 0 or shares.is_dry:
+            break
+        allowance = shares.take(task)
+        if allowance is None:
+            continue
+        slots -= 1
         own = task.own
         found.append(
             Placement(
@@ -140,6 +160,7 @@ def placements(run: Run) -> list[Placement]:
                 base=own.base if own else run.core.head,
                 start=own.commit if own else "",
                 previous=task.previous,
+                allowance=allowance,
             )
         )
     return found
@@ -148,6 +169,9 @@ def placements(run: Run) -> list[Placement]:
 def _plan(run: Run, planning: Planning) -> list[Placement]:
     """The attempt that makes a plan of the run's goal, unless one is under way or it is to wait."""
     if planning.retry_time or run.open_attempts:
+        return []
+    shares = Shares.of(run, slots=1, wanting=1)
+    if shares.is_dry:
         return []
     number = planning.attempts + 1
     return [
@@ -158,6 +182,7 @@ def _plan(run: Run, planning: Planning) -> list[Placement]:
             number=number,
             base=run.facts.base,
             previous=planning.previous,
+            allowance=shares.rest,
         )
     ]
 

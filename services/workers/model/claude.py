@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,6 +12,7 @@ from anthropic import AsyncAnthropic, AsyncStream, DefaultAioHttpClient, Timeout
 from anthropic.types import RawMessageStreamEvent
 
 from codeframe.model_family import model_family
+from services.runtime.prices import Prices, Tokens, our_prices
 from services.workers.clock import Clock
 from services.workers.model.conversation import Conversation, ConversationTooLong, Reply, TurnObserver
 from services.workers.model.gate import Gate, Pause, Ticket
@@ -19,6 +21,7 @@ from services.workers.model.retry import Patience
 from services.workers.model.stream import BadReply, ReplyStream
 from services.workers.model.trouble import EXPECTED, is_too_long, trouble_of
 from services.workers.outcome import AttemptFailed, Outcome
+from services.workers.work import ModelUsage
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 MAX_TOKENS = 32_000
@@ -40,8 +43,9 @@ class ClaudeModel:
         chance: Callable[[], float],
         patience: Patience = PATIENCE,
         max_tokens: int = MAX_TOKENS,
+        prices: Prices | None = None,
     ) -> None:
-        """Open no connection yet. `chance` returns numbers from 0 to 1.
+        """Open no connection yet. `chance` returns numbers from 0 to 1; `prices` are ours unless given.
 
         Raises ValueError where there is no key, or the URL is none.
         """
@@ -54,6 +58,7 @@ class ClaudeModel:
         self._patience = patience
         self._max_tokens = max_tokens
         self._gates: dict[str, Gate] = {}
+        self._prices = prices or our_prices()
         timeout = Timeout(patience.stall, connect=patience.connect)
         self._client = AsyncAnthropic(
             api_key=key,
@@ -104,7 +109,7 @@ class ClaudeModel:
                     raise ConversationTooLong(trouble.detail) from None
             finally:
                 if tried.stream is not None:
-                    observer.paid(tried.stream.usage, tried.request_id)
+                    observer.paid(self._priced(tried.stream.usage), tried.request_id)
             if trouble.outcome is not None:
                 raise AttemptFailed(trouble.outcome, trouble.detail)
             waiting.tries += 1
@@ -122,6 +127,14 @@ class ClaudeModel:
             await waiting.wait(ticket.at - self._clock.monotonic(), gate.why)
             if gate.holds(ticket):
                 return ticket
+
+    def _priced(self, usage: ModelUsage) -> ModelUsage:
+        """What one call took, with its cost."""
+        tokens = Tokens(
+            usage.input_tokens, usage.output_tokens, usage.cache_write_tokens, usage.cache_read_tokens
+        )
+        cost = self._prices.cost(usage.model, tokens)
+        return replace(usage, cost_micros=cost or 0, cost_known=cost is not None)
 
     async def _try(self, conversation: Conversation, tried: "_Try", gate: Gate) -> Reply:
         async with await self._open(conversation) as events:

@@ -90,7 +90,10 @@ class TurnObserver(Protocol):
         ...
 
     async def wait(self, seconds: float, reason: str) -> None:
-        """Wait so long for the provider, with the attempt's clock stopped, before the next try."""
+        """Wait so long for the provider, with the attempt's clock stopped, before the next try.
+
+        Raises AttemptFailed where there must be none.
+        """
         ...
 
 

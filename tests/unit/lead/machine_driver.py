@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from codeframe.budget import NO_LIMIT, Budget, Charge
 from codeframe.plan import PlannedTask
+from codeframe.v1 import events_pb2, evidence_pb2
 from services.lead import records
 from services.lead.journal import Record
 from services.lead.machine import events as e
@@ -22,6 +24,7 @@ from services.lead.machine.state import (
     RunLimits,
     RunPhase,
     TaskState,
+    Usage,
     WaitingFor,
 )
 from services.lead.machine.wanted import (
@@ -39,8 +42,17 @@ BASE = "0" * 40
 ROLES = frozenset({"backend", "frontend", "test", "planner"})
 
 
+TURN = Charge(tokens=100, cost_micros=1000, turns=1, wall_time=timedelta(seconds=60))
+"""What one turn is taken to need in these runs."""
+
+
 def task(
-    id: str, *depends_on: str, role: str = "backend", priority: int = 2, verification: str = ""
+    id: str,
+    *depends_on: str,
+    role: str = "backend",
+    priority: int = 2,
+    verification: str = "",
+    budget: Budget = NO_LIMIT,
 ) -> PlannedTask:
     return PlannedTask(
         id,
@@ -49,6 +61,7 @@ def task(
         depends_on=depends_on,
         priority=priority,
         verification=verification,
+        budget=budget,
     )
 
 
@@ -65,10 +78,11 @@ class Driver:
         checks: int = 1,
         goal: str = "",
         fail_unserved: bool = False,
+        budget: Budget = NO_LIMIT,
     ) -> None:
         limits = limits or RunLimits()
         facts = RunFacts("r", "p", "q", "title", "/repo", BASE, "codeframe/r/head", limits, START)
-        facts = replace(facts, goal=goal, fail_unserved=fail_unserved)
+        facts = replace(facts, goal=goal, fail_unserved=fail_unserved, budget=budget, turn=TURN)
         every = tuple(Check(key, "backend", f"pytest {key}") for key in range(checks))
         check_of = {
             each.id: index % max(1, checks) for index, each in enumerate(tasks) if not each.unverified
@@ -130,6 +144,24 @@ class Driver:
         self.tell(h.Bound(wanted, binding, b"request\xff", self.tick()))
         return wanted.attempt_id
 
+    def spend(self, attempt_id: str, tokens: int, cost_micros: int = 0, *, cost_known: bool = True) -> None:
+        """Have an attempt's notice tell of a turn."""
+        attempt = self.run.attempts[attempt_id]
+        usage = Usage("m", 1, input_tokens=tokens, cost_micros=cost_micros, cost_known=cost_known)
+        payload = evidence_pb2.ModelUsage(
+            model="m", turns=1, input_tokens=tokens, cost_micros=cost_micros, cost_known=cost_known
+        )
+        recorded = events_pb2.UsageRecorded(task_id=attempt.task_id, usage=payload)
+        noticed = e.Noticed(
+            attempt_id,
+            attempt.last_sequence + 1,
+            self.tick(),
+            "usage_recorded",
+            recorded.SerializeToString(),
+            usage=usage,
+        )
+        self.tell(h.Notices(attempt_id, (noticed,), self.now))
+
     def end(
         self, attempt_id: str, outcome: Outcome = Outcome.SUCCEEDED, commit: str = "", **more: object
     ) -> list[e.Event]:
@@ -140,7 +172,8 @@ class Driver:
             attempt_id, outcome, outcome.value, self.tick(), commit=commit, tree=f"tree-{commit}", passed=1
         )
         if outcome is not Outcome.LOST:
-            ended = replace(ended, result=b"\x12\x00")
+            ended = replace(ended, result=b"\x12\x00", usage=attempt.usage)
+        ended = replace(ended, **more)  # type: ignore[arg-type]
         if attempt.kind is AttemptKind.PLAN and outcome is Outcome.SUCCEEDED:
             return self.tell(self.planned(ended))
         return self.tell(ended)

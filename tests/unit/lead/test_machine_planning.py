@@ -47,6 +47,7 @@ def test_a_plan_is_adopted_told_and_then_done_as_if_it_had_been_given() -> None:
         "AttemptStarted",
         "ResultRecorded",
         "AttemptEnded",
+        "UsageSettled",
         "PlanProposed",
         "PlanAdopted",
         "TaskStatusChanged",

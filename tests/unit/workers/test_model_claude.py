@@ -46,8 +46,8 @@ SPEC = ToolSpec(
     "look", "Look.", {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 )
 ASKED = Conversation("claude-test", "You are a test.", (SPEC,), (UserMessage(text="Do it."),))
-BROKEN = ModelUsage("claude-test-1", 1, 10, 1, 5, 3, incomplete=True)
-WHOLE = ModelUsage("claude-test-1", 1, 10, 7, 5, 3)
+BROKEN = ModelUsage("claude-test-1", 1, 10, 1, 5, 3, incomplete=True, cost_known=False)
+WHOLE = ModelUsage("claude-test-1", 1, 10, 7, 5, 3, cost_known=False)
 KEY = "sk-test"
 
 
