@@ -2,14 +2,24 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import structlog
 
 from services.lead import records
 from services.lead.conductor import ConductorEnded, LeadAgent, Stage, pause
-from services.lead.journal import Fenced, HeadMoved, Journal, NewRun, RowKind, RunHead, StoreFailed
+from services.lead.journal import (
+    Fenced,
+    HeadMoved,
+    Journal,
+    NewRun,
+    Record,
+    Row,
+    RowKind,
+    RunHead,
+    StoreFailed,
+)
 from services.lead.machine.draft import Draft
 from services.lead.machine.events import Claimed
 from services.lead.machine.happenings import EndAsked
@@ -52,13 +62,37 @@ class Runs:
             await asyncio.Event().wait()
 
     async def create(self, new: NewRun, draft: Draft) -> None:
-        """Journal a new run and conduct it. Raises RequestIdTaken."""
+        """Journal a new run and conduct it. Raises RequestIdTaken.
+
+        Cancelled once the run is handed to the journal, it is made all the same, and conducted.
+        """
         await self._ready.wait()
         written, rows = await records.written(draft)
-        appended = await self._journal.create(new, written, rows)
-        agent = LeadAgent(draft.run, appended.last, appended.term, self._stage)
+        journaled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         assert self._group is not None
-        self._group.create_task(self._conduct(new.run_id, agent))
+        self._group.create_task(self._begin(new, draft.run, written, rows, journaled))
+        await journaled
+
+    async def _begin(
+        self,
+        new: NewRun,
+        run: Run,
+        written: Sequence[Record],
+        rows: Sequence[Row],
+        journaled: asyncio.Future[None],
+    ) -> None:
+        try:
+            appended = await self._journal.create(new, written, rows)
+        except Exception as refusal:
+            if not journaled.done():
+                journaled.set_exception(refusal)
+            return
+        except asyncio.CancelledError:
+            journaled.cancel()
+            raise
+        if not journaled.done():
+            journaled.set_result(None)
+        await self._conduct(new.run_id, LeadAgent(run, appended.last, appended.term, self._stage))
 
     async def end(self, run_id: str, ending: Ending) -> None:
         """Ask a run to end; returns once that is journaled. A run that has ended stays as it is.

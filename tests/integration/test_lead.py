@@ -13,6 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 from codeframe.errors import from_rpc_error
 from codeframe.v1 import evidence_pb2, lead_pb2, plan_pb2, state_pb2
 from services.lead.journal import FLEET, Filter
+from services.lead.reads import Reads
+from services.lead.servicer import LeadServicer
 from services.workers.outcome import Outcome
 from services.workers.work import Baseline, PreviousAttempt, ScopeOverride, TaskWork, VerifyWork
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
@@ -273,6 +275,25 @@ async def test_a_cancelled_run_ends_its_attempts_and_nothing_changes_after(house
         await eventually(lambda: not worker.attempts.unreleased)
         assert (await lead.journal.run(run.run_id)).head == head
         assert branches(house.project)[run.branch] == ended.head_commit
+
+
+async def test_a_caller_that_goes_away_as_its_run_is_made_leaves_one_that_is_conducted(house: House) -> None:
+    async with house.worker() as worker, house.lead(worker) as lead:
+        await lead.fleet.changed(0)
+        servicer = LeadServicer(
+            lead.runs, Reads(lead.journal, lead.stage.artifacts), lead.fleet, lead.stage.integrator_of
+        )
+        plan = plan_pb2.Plan(title="a plan", tasks=[task("a")])
+        request = lead_pb2.CreateRunRequest(request_id="q", repository=str(house.project), plan=plan)
+        head = (await lead.journal.bounds()).head
+        creating = asyncio.create_task(servicer.CreateRun(request, None))
+        await lead.journal.changed(head)
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await creating
+        again = (await lead.stub.CreateRun(request)).run
+        assert (await lead.ended(again.run_id)).state == COMPLETED
+        assert len(branches(house.project)) == 1
 
 
 async def test_a_run_that_completed_cannot_be_cancelled(house: House) -> None:
