@@ -8,7 +8,9 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -17,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from codeframe.v1 import evidence_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2
 from services.lead import records
-from services.lead.journal import RowKind
+from services.lead.journal import Appended, Journal, RowKind, StoreFailed
 from services.lead.machine.events import Claimed
 from services.lead.runs import Runs
 from services.runtime.channel import open_channel
@@ -242,6 +244,40 @@ async def test_a_run_that_another_lead_takes_over_is_let_go_and_its_attempts_go_
         assert len(started) == len(set(started)) == 3, "its new owner joined the attempt"
         tried = await lead.attempts(run.run_id)
         assert {each.outcome for each in tried} == {evidence_pb2.OUTCOME_SUCCEEDED}
+
+
+class FullDisk:
+    """A journal whose first claims cannot be written."""
+
+    def __init__(self, journal: Journal, refusals: int) -> None:
+        self._journal = journal
+        self.refusals = refusals
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+    async def claim(self, *given: Any, **named: Any) -> Appended:
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreFailed("database or disk is full; nothing was written")
+        return await self._journal.claim(*given, **named)
+
+
+async def test_a_run_that_cannot_be_claimed_yet_is_waited_for(house: House) -> None:
+    house.script.gate("a")
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"))
+        await house.script.until_running(f"{run.run_id}.a.1")
+        full: Any = FullDisk(lead.journal, refusals=3)
+        other = asyncio.create_task(Runs(replace(lead.stage, journal=full), owner="other").keep())
+        try:
+            await until_claimed(lead, run.run_id, 2)
+            house.script.open("a")
+            ended = await lead.ended(run.run_id)
+        finally:
+            other.cancel()
+        assert ended.state == COMPLETED, ended.failure
+        assert not full.refusals
 
 
 async def test_a_lead_killed_when_its_run_ends_leaves_only_the_runs_branch(house: House) -> None:
