@@ -64,6 +64,10 @@ proto: $(READY) ## Generates the Python API from protos/
 proto-accept: proto ## Takes the public API as it is now for its snapshot (add a line to CHANGELOG.md)
 	$(BIN)/python protos/snapshot.py --accept
 
+.PHONY: events
+events: $(READY) ## Makes the tables, examples and sequences of docs/events.md anew, from protos and real runs
+	$(BIN)/python -m tests.contract.events_document
+
 .PHONY: lock
 lock: $(READY) ## Resolves the dependencies anew and writes both lock files
 	@compile="$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes"; \

@@ -104,7 +104,7 @@ class _Stream:
         """Send the watch's items until it ends. Raises _Refused where that is the response."""
         try:
             async for batch in self._watch.batches():
-                if text := "".join(map(_event, batch)):
+                if text := "".join(map(server_sent, batch)):
                     await self._write(text)
         except CodeframeError as error:
             if not self._opened:
@@ -134,7 +134,8 @@ class _Stream:
             await self._send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
 
-def _event(item: WatchItem) -> str:
+def server_sent(item: WatchItem) -> str:
+    """An item of a watch as a server-sent event."""
     match item:
         case status_pb2.JournaledEvent():
             return _lines(item.event.WhichOneof("payload") or "", proto_json(item), item.cursor)

@@ -149,7 +149,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def attempt_started(self) -> Global___AttemptStarted:
-        """An attempt was bound to a worker."""
+        """A worker has started an attempt."""
 
     @_builtins.property
     def attempt_ended(self) -> Global___AttemptEnded:
@@ -667,7 +667,7 @@ Global___CommitCreated: _TypeAlias = CommitCreated  # noqa: Y015
 
 @_typing.final
 class AttemptStarted(_message.Message):
-    """An attempt was bound to a worker."""
+    """A worker has started an attempt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,12 @@ class Lead:
 
 @asynccontextmanager
 async def serve_lead(
-    folder: Path, project: Path, *workers: str, patience: Patience = IMPATIENT, **more: Any
+    folder: Path,
+    project: Path,
+    *workers: str,
+    patience: Patience = IMPATIENT,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    **more: Any,
 ) -> AsyncIterator[Lead]:
     """Serve a lead on loopback. Leaving kills it, cancelling nothing at its workers."""
     settings = ServerSettings("127.0.0.1", 0, folder, None, False, "human", "error", 0.0)
@@ -134,9 +140,9 @@ async def serve_lead(
         journal = await stack.enter_async_context(sqlite_journal(folder, group, new_log_id=lambda: "log"))
         artifacts = ArtifactStore(folder / "artifacts")
         integrators = Integrators(Git(os.environ), folder / "repositories")
-        fleet = Fleet(workers, journal, **more)
+        fleet = Fleet(workers, journal, clock=clock, **more)
         stack.push_async_callback(fleet.close)
-        stage = Stage(journal, fleet, artifacts, Requests(artifacts), integrators.of, patience=patience)
+        stage = Stage(journal, fleet, artifacts, Requests(artifacts), integrators.of, patience, clock)
         runs = Runs(stage, owner="lead")
         server = Server(settings, ("codeframe.v1.LeadService", "codeframe.v1.StatusService"))
         servicer = LeadServicer(runs, Reads(journal, artifacts), fleet, integrators.of)
