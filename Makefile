@@ -33,6 +33,10 @@ demo: $(READY) ## Runs a plan of coding tasks on a sample repository, start to e
 test: $(READY) ## Runs every test that needs no key
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+.PHONY: soak
+soak: $(READY) ## Does ten tasks 50 times over, under a watchdog
+	$(BIN)/python -m pytest tests/integration/test_soak.py --rounds 50
+
 # Each check is a target of its own, so that `make lint` and the like work alone.
 .PHONY: check lint format-check types layers proto-lint proto-drift proto-snapshot
 check: lint format-check types layers proto-lint proto-drift proto-snapshot ## Checks style, types, import layers and protos
