@@ -113,9 +113,11 @@ class Table:
                 self.problem(key, "must be a string that is not empty", index)
         return tuple(found)
 
-    def names(self, key: str, known: Collection[str]) -> tuple[str, ...]:
+    def names(self, key: str, known: Collection[str], *, needed: bool = False) -> tuple[str, ...]:
         """A list of names that are known."""
         names = self.texts(key)
+        if needed and not names:
+            self.problem(key, "must name at least one" if key in self._values else "is missing")
         for index, name in enumerate(names):
             if name not in known:
                 self.problem(key, f"{name!r} is not known; {_offer(name, known)}", index)

@@ -25,6 +25,30 @@ sandbox = click.option(
     type=click.Choice(["auto", "bubblewrap", "sandlock", "none"]),
     help="How workers confine the project's commands.  [default: auto]",
 )
+_SERVERS = ("lead", "gateway", "up")
+
+
+def _own_roles(
+    context: click.Context, parameter: click.Parameter, given: tuple[Path, ...]
+) -> tuple[Path, ...]:
+    folders = tuple(folder.absolute() for folder in given)
+    for folder in folders:
+        if not (folder / "role.toml").is_file():
+            raise click.BadParameter(f"{folder} has no role.toml; docs/roles.md says what one is")
+        if folder.name in _SERVERS or [other.name for other in folders].count(folder.name) > 1:
+            raise click.BadParameter(f"{folder}: the name {folder.name} is taken; rename the folder")
+    return folders
+
+
+own_roles = click.option(
+    "--role",
+    "own_roles",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    callback=_own_roles,
+    metavar="PATH",
+    help="Folder of a role of your own, which a worker more serves; repeat it for several.",
+)
 model = click.option("--model", help="The model that workers ask where a task names none.")
 
 
@@ -32,6 +56,7 @@ model = click.option("--model", help="The model that workers ask where a task na
 @data_dir
 @sandbox
 @model
+@own_roles
 @click.option("--slots", type=click.IntRange(1, 100), help="Attempts a worker does at the same time.")
 @click.option(
     "--lead-port", type=click.IntRange(1, 65535), help="Port of the lead.  [default: 50051, if free]"
@@ -44,6 +69,7 @@ def up(
     folder: Path,
     sandbox: str | None,
     model: str | None,
+    own_roles: tuple[Path, ...],
     slots: int | None,
     lead_port: int | None,
     gateway_port: int | None,
@@ -54,6 +80,7 @@ def up(
         folder=folder,
         sandbox=sandbox or "",
         model=model or "",
+        own_roles=own_roles,
         slots=slots or 0,
         lead_port=lead_port or 0,
         gateway_port=gateway_port or 0,

@@ -14,7 +14,7 @@ import grpc
 
 from codeframe.cli.command import PATH, console, data_dir, lead_address, run_async
 from codeframe.cli.failure import BAD_USAGE, NOT_COMPLETED, CommandFailed
-from codeframe.cli.fleet import model, sandbox
+from codeframe.cli.fleet import model, own_roles, sandbox
 from codeframe.cli.folder import running
 from codeframe.cli.follow import Followed
 from codeframe.cli.key import custom_endpoint
@@ -48,6 +48,7 @@ class _Wish:
     lead: str | None
     sandbox: str | None
     model: str | None
+    own_roles: tuple[Path, ...]
 
 
 @click.command()
@@ -67,6 +68,7 @@ class _Wish:
 @lead_address
 @sandbox
 @model
+@own_roles
 def run(
     plan: Path,
     repo: str,
@@ -80,6 +82,7 @@ def run(
     lead: str | None,
     sandbox: str | None,
     model: str | None,
+    own_roles: tuple[Path, ...],
 ) -> None:
     """Run PLAN on a repository and follow it to its end.
 
@@ -100,7 +103,7 @@ def run(
         limits=limits,
         unserved_role=fail if fail_unserved else wait,
     )
-    sys.exit(run_async(_run(_Wish(plan_file, request, folder, lead, sandbox, model))))
+    sys.exit(run_async(_run(_Wish(plan_file, request, folder, lead, sandbox, model, own_roles))))
 
 
 def _read_plan(path: Path) -> PlanFile:
@@ -153,15 +156,16 @@ async def _while_up(own: OwnUp, client: Client, run: lead_pb2.Run) -> tuple[Foll
 @asynccontextmanager
 async def _lead(wish: _Wish) -> AsyncIterator[tuple[str, OwnUp | None]]:
     """A lead to ask: the named one, the running one, else one of our own, stopped at the end."""
-    given = {flag: value for flag, value in (("--sandbox", wish.sandbox), ("--model", wish.model)) if value}
+    given = [(flag, value) for flag, value in (("--sandbox", wish.sandbox), ("--model", wish.model)) if value]
+    given += [("--role", str(folder)) for folder in wish.own_roles]
     found = None if wish.lead else running(wish.folder)
     if wish.lead or found:
-        for flag in given:
+        for flag, _ in given:
             raise CommandFailed(f"{flag} is for workers that are started; these run already", BAD_USAGE)
         yield wish.lead or (found.lead if found else ""), None
         return
     console.print(f"starting lead, workers and gateway in {wish.folder}", soft_wrap=True, markup=False)
-    flags = [word for pair in given.items() for word in pair]
+    flags = [word for pair in given for word in pair]
     async with own_up(wish.folder, flags) as (own, up):
         console.print(f"gateway http://{up.gateway}", soft_wrap=True, markup=False)
         if (wish.sandbox or os.environ.get("CODEFRAME_SANDBOX")) == "none":

@@ -28,10 +28,14 @@ _OWN = {
 
 @dataclass(frozen=True, slots=True)
 class UpSettings:
-    """What to start. What is empty is left to the servers' own defaults and variables."""
+    """What to start. What is empty is left to the servers' own defaults and variables.
+
+    `own_roles` are folders, each named as its role; one that is called as one of `roles` takes its place.
+    """
 
     folder: Path
     roles: Sequence[str] = ("backend", "frontend", "test")
+    own_roles: Sequence[Path] = ()
     sandbox: str = ""
     model: str = ""
     slots: int = 0
@@ -160,9 +164,11 @@ class Fleet:
         given = {"--sandbox": settings.sandbox, "--model": settings.model, "--slots": settings.slots or ""}
         flags = [str(word) for flag, value in given.items() if value for word in (flag, value)]
         environment = worker_environment(self._environment(with_key=True))
+        roles = {role: role for role in settings.roles}
+        roles |= {folder.name: str(folder) for folder in settings.own_roles}
         return [
-            ServerPlan(role, "services.workers", ["--role", role, "--name", role, *flags], environment)
-            for role in settings.roles
+            ServerPlan(name, "services.workers", ["--role", role, "--name", name, *flags], environment)
+            for name, role in roles.items()
         ]
 
     def _environment(self, *, with_key: bool = False) -> Mapping[str, str]:

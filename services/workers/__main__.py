@@ -27,7 +27,7 @@ from services.workers.data_folder import DataFolder, DataFolderError
 from services.workers.halt import Halt
 from services.workers.model.claude import DEFAULT_BASE_URL, ClaudeModel
 from services.workers.model.gate import Pause
-from services.workers.roles.role import ROLE_NAMES, load_role
+from services.workers.roles.role import ROLE_NAMES, Role, RoleError, load_roles
 from services.workers.sandbox import Mode, Sandbox, SandboxUnavailable
 from services.workers.servicer import Identity, WorkerServicer
 from services.workers.setup import Setup, find_operator_settings, find_toolchain
@@ -46,7 +46,7 @@ class WorkerSettings:
     """What a worker is told besides what every server is."""
 
     name: str
-    roles: tuple[str, ...]
+    roles: Mapping[str, Role]
     slots: int
     sandbox: str
     setup_network: bool
@@ -60,10 +60,11 @@ class WorkerSettings:
     "--role",
     "roles",
     multiple=True,
-    type=click.Choice(ROLE_NAMES),
+    metavar="ROLE|PATH",
     show_envvar=True,
     envvar="CODEFRAME_ROLES",
-    help="A role that it serves; repeat it for several. The variable holds several, separated by spaces.",
+    help=f"A role that it serves: {', '.join(ROLE_NAMES)}, or the folder of one of your own; repeat it for "
+    "several, which the variable separates by spaces.",
 )
 @click.option("--name", show_envvar=True, help="Its name, unique in the fleet.  [default: <host>-<roles>]")
 @click.option(
@@ -107,10 +108,13 @@ def main(
     """
     if not roles:
         raise click.UsageError(f"say at least one --role (or CODEFRAME_ROLES): {', '.join(ROLE_NAMES)}")
-    roles = tuple(dict.fromkeys(roles))
+    try:
+        served = load_roles(roles)
+    except RoleError as error:
+        raise click.UsageError(str(error)) from None
     told = WorkerSettings(
-        name=name or f"{socket.gethostname()}-{'-'.join(roles)}",
-        roles=roles,
+        name=name or f"{socket.gethostname()}-{'-'.join(served)}",
+        roles=served,
         slots=slots,
         sandbox=sandbox,
         setup_network=setup_network,
@@ -136,12 +140,12 @@ async def serve(settings: ServerSettings, worker: WorkerSettings, environ: Mappi
         await data.open()
         sandbox, problem = await _sandbox(worker.sandbox, data)
         capability = Capability(
-            roles=worker.roles,
+            roles=tuple(worker.roles),
             slots=worker.slots,
             sandbox_mode=sandbox.mode if sandbox else "",
             sandbox_problem=problem,
             model_problem="" if model else NO_KEY,
-            planners=frozenset(name for name in worker.roles if load_role(name).plans),
+            planners=frozenset(name for name, role in worker.roles.items() if role.plans),
         )
         perform = _no_sandbox if sandbox is None else _performer(worker, environ, data, sandbox, model)
         pauses = (lambda: model.pauses) if model else tuple
@@ -206,7 +210,7 @@ def _performer(
         data=data,
         sandbox=sandbox,
         setup=Setup(sandbox, data.environments, find_toolchain(), operator, network=worker.setup_network),
-        roles={name: load_role(name) for name in worker.roles},
+        roles=worker.roles,
         model=model,
         model_name=worker.model,
         model_endpoint=model.endpoint if model else "",

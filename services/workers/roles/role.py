@@ -1,22 +1,26 @@
 """A role: what a worker is told to be, what it may use and write, and how its work is verified."""
 
-import tomllib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from codeframe.tomlfile import Table, TomlError, read_toml
 from services.workers.roles.scope import Kinds, Scope, WriteRules, overridden, scope_of
 from services.workers.tools.toolbox import TOOLS
 from services.workers.work import Protected, ScopeOverride
 
-T = TypeVar("T")
 ROLES_FOLDER = Path(__file__).parent
 ROLE_NAMES = ("backend", "frontend", "test", "planner")
+PLANNER = "planner"
+ROLE_FILE, PROMPT_FILE = "role.toml", "prompt.md"
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,49}")
+_COMMIT_TYPE = re.compile(r"[a-z]{1,20}")
 
 
 class RoleError(Exception):
-    """A role's data cannot be used; the message names the file."""
+    """A role cannot be used. Each line of the message is `file:line:column: key: what`, or `file: what`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +54,85 @@ class Role:
         return scope_of(self.name, writes, may_change, base_files)
 
 
-def load_role(name: str, folder: Path = ROLES_FOLDER) -> Role:
-    """Read a role from its folder. Raises RoleError."""
-    file = folder / name / "role.toml"
-    data = _Table(file, _toml(file))
-    scope, verification = data.table("scope"), data.table("verification")
-    kinds, plans = _kinds(folder / "kinds.toml"), data.flag("plans")
-    role = Role(
-        name=name,
-        title=data.text("title"),
-        prompt=_text(folder / name / "prompt.md"),
-        tools=data.names("tools", TOOLS),
-        writes=WriteRules(
-            kinds=kinds,
-            allow=scope.texts("allow"),
-            allow_kinds=scope.names("allow_kinds", kinds),
-            package_folders=scope.flag("package_folders"),
-            deny=scope.texts("deny"),
-            deny_kinds=scope.names("deny_kinds", kinds),
-            protected=frozenset(
-                Protected(kind) for kind in scope.names("protected", {kind.value: kind for kind in Protected})
-            ),
-        ),
-        commit_type="" if plans else verification.text("commit_type"),
-        new_tests=verification.flag("new_tests"),
-        advice="" if plans else verification.text("advice"),
-        plans=plans,
-        mutations=verification.flag("mutations"),
-    )
-    for table in (data, scope, verification):
+def load_roles(given: Iterable[str]) -> Mapping[str, Role]:
+    """The roles that are named, by name: one of ours, or a folder that holds a role.
+
+    Raises RoleError, also where two have one name.
+    """
+    roles: dict[str, Role] = {}
+    for one in dict.fromkeys(given):
+        role = load_role(one) if one in ROLE_NAMES else _own_role(one)
+        if role.name in roles:
+            raise RoleError(f"{one}: there is a role called {role.name} already; rename the folder")
+        roles[role.name] = role
+    return roles
+
+
+def _own_role(given: str) -> Role:
+    folder = Path(given).absolute()
+    if not folder.is_dir():
+        files = f"a {ROLE_FILE} and a {PROMPT_FILE}"
+        raise RoleError(f"{given}: is neither a role ({', '.join(ROLE_NAMES)}) nor a folder with {files}")
+    if not _NAME.fullmatch(folder.name):
+        what = "small letters, digits and hyphens, 50 at most, a letter first"
+        raise RoleError(f"{given}: the folder's name is the role's name: {what}")
+    return load_role(folder.name, folder.parent)
+
+
+def load_role(name: str, parent: Path = ROLES_FOLDER) -> Role:
+    """Read a role from the folder of its name in `parent`. Raises RoleError."""
+    file = parent / name / ROLE_FILE
+    prompt = _text(parent / name / PROMPT_FILE)
+    try:
+        kinds = _kinds(ROLES_FOLDER / "kinds.toml")
+        table = read_toml(_text(file), str(file))
+        role = _role(name, table, prompt, kinds)
         table.end()
+    except TomlError as error:
+        raise RoleError(str(error)) from None
+    if not prompt.strip():
+        raise RoleError(f"{parent / name / PROMPT_FILE}: is empty; say who the role is and how it works")
     return role
 
 
+def _role(name: str, table: Table, prompt: str, kinds: Kinds) -> Role:
+    plans, verification = table.flag("plans"), table.table("verification")
+    if plans and name != PLANNER:
+        table.problem("plans", f"only a role called {PLANNER} makes plans")
+    commit_type = verification.text("commit_type") or "feat"
+    if not _COMMIT_TYPE.fullmatch(commit_type):
+        verification.problem("commit_type", "must be a word in small letters, such as feat or docs")
+    return Role(
+        name=name,
+        title=table.text("title", longest=100, needed=True),
+        prompt=prompt,
+        tools=table.names("tools", TOOLS, needed=True),
+        writes=_writes(table.table("scope"), kinds),
+        commit_type="" if plans else commit_type,
+        new_tests=verification.flag("new_tests"),
+        mutations=verification.flag("mutations"),
+        advice=verification.text("advice", longest=2000).strip(),
+        plans=plans,
+    )
+
+
+def _writes(scope: Table, kinds: Kinds) -> WriteRules:
+    """The rules for writing; where nothing is said of what is protected, all of it is."""
+    protected = scope.names("protected", [kind.value for kind in Protected])
+    is_said = "protected" in scope.keys
+    return WriteRules(
+        kinds=kinds,
+        allow=scope.texts("allow"),
+        allow_kinds=scope.names("allow_kinds", kinds),
+        package_folders=scope.flag("package_folders"),
+        deny=scope.texts("deny"),
+        deny_kinds=scope.names("deny_kinds", kinds),
+        protected=frozenset(map(Protected, protected)) if is_said else frozenset(Protected),
+    )
+
+
 def _kinds(file: Path) -> Kinds:
-    table = _Table(file, _toml(file))
+    table = read_toml(_text(file), str(file))
     kinds = {name: table.texts(name) for name in (*(kind.value for kind in Protected), "build")}
     table.end()
     return kinds
@@ -95,50 +143,5 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise RoleError(f"{file}: {error.strerror}") from error
-
-
-def _toml(file: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(_text(file))
-    except tomllib.TOMLDecodeError as error:
-        raise RoleError(f"{file}: {error}") from error
-
-
-class _Table:
-    """A TOML table that is read key by key; what is left at its end is a mistake."""
-
-    def __init__(self, file: Path, values: dict[str, object]) -> None:
-        self._file = file
-        self._left = values
-
-    def text(self, key: str) -> str:
-        return self._take(key, str, None)
-
-    def flag(self, key: str) -> bool:
-        return self._take(key, bool, False)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        values: list[object] = self._take(key, list, [])
-        if any(not isinstance(value, str) for value in values):
-            raise RoleError(f"{self._file}: {key} must be a list of strings")
-        return tuple(str(value) for value in values)
-
-    def names(self, key: str, known: Mapping[str, object]) -> tuple[str, ...]:
-        names = self.texts(key)
-        for name in names:
-            if name not in known:
-                raise RoleError(f"{self._file}: {key} has {name!r}; known are {', '.join(known)}")
-        return names
-
-    def table(self, key: str) -> "_Table":
-        return _Table(self._file, self._take(key, dict, {}))
-
-    def end(self) -> None:
-        if self._left:
-            raise RoleError(f"{self._file}: {', '.join(sorted(self._left))}: not known")
-
-    def _take(self, key: str, kind: type[T], default: T | None) -> T:
-        value = self._left.pop(key, default)
-        if not isinstance(value, kind):
-            raise RoleError(f"{self._file}: {key} must be a {kind.__name__}")
-        return value
+    except UnicodeDecodeError as error:
+        raise RoleError(f"{file}: is not UTF-8 text: byte {error.start}") from error

@@ -1,12 +1,11 @@
 """The roles as data, and what each may write."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from services.workers.roles.globs import matches
-from services.workers.roles.role import ROLE_NAMES, ROLES_FOLDER, Role, RoleError, load_role
+from services.workers.roles.role import ROLE_NAMES, Role, RoleError, load_role, load_roles
 from services.workers.tools.toolbox import TOOLS
 from services.workers.work import Protected, ScopeOverride
 
@@ -135,41 +134,107 @@ def test_no_glob_matches_nothing() -> None:
     assert not matches((), "")
 
 
+OWN = """\
+title = "technical writer"
+tools = ["list_files", "read_file", "write_file", "run_tests"]
+
+[scope]
+allow = ["docs/**", "**/*.md"]
+
+[verification]
+commit_type = "docs"
+advice = "Documents change no test."
+"""
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(ROLES_FOLDER, tmp_path / "roles"))
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "role.toml").write_text(OWN)
+    (tmp_path / "docs" / "prompt.md").write_text("You write documents.\n")
+    return tmp_path / "docs"
+
+
+def test_a_role_of_ones_own_is_a_folder(own: Path) -> None:
+    roles = load_roles(["backend", str(own), "backend"])
+    assert list(roles) == ["backend", "docs"]
+    role = roles["docs"]
+    assert (role.title, role.commit_type, role.prompt) == (
+        "technical writer",
+        "docs",
+        "You write documents.\n",
+    )
+    scope = role.scope(frozenset(), BASE)
+    assert scope.refusal("docs/index.md") is None
+    assert scope.refusal("app.py") == "app.py: is outside what the docs role may write"
+
+
+def test_where_a_role_says_nothing_of_what_is_protected_all_of_it_is(own: Path) -> None:
+    text = OWN.replace('"docs/**"', '"**"')
+    (own / "role.toml").write_text(text)
+    scope = load_role("docs", own.parent).scope(frozenset(), BASE)
+    for path in ("tests/test_app.py", "pyproject.toml", "codeframe.toml"):
+        assert scope.refusal(path) is not None
+    (own / "role.toml").write_text(
+        OWN.replace('"docs/**"', '"**"').replace("[verif", "protected = []\n[verif")
+    )
+    assert load_role("docs", own.parent).scope(frozenset(), BASE).refusal("pyproject.toml") is None
+
+
+def test_a_role_of_ones_own_may_take_the_place_of_ours(own: Path) -> None:
+    backend = own.rename(own.with_name("backend"))
+    assert load_roles([str(backend)])["backend"].title == "technical writer"
+    with pytest.raises(RoleError, match="there is a role called backend already; rename the folder"):
+        load_roles(["backend", str(backend)])
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "told"),
     [
-        ('"run_tests"', '"run_everything"', "tools has 'run_everything'; known are list_files"),
+        ('"run_tests"', '"run_test"', ":2:51: tools[3]: 'run_test' is not known; did you mean run_tests?"),
         (
-            '"tests", "dependencies"',
-            '"secrets"',
-            "protected has 'secrets'; known are dependencies, tests, ci",
+            "[scope]",
+            '[scope]\nprotected = ["secrets"]',
+            ":5:14: scope.protected[0]: 'secrets' is not known",
         ),
-        ("new_tests = false", "newtests = false", "newtests: not known"),
-        ("new_tests = false", 'new_tests = "no"', "new_tests must be a bool"),
-        ('allow = ["**"]', "allow = [1]", "allow must be a list of strings"),
-        ('title = "backend engineer"', "", "title must be a str"),
-        ("[scope]", "[scope", "backend/role.toml"),
+        (
+            "commit_type",
+            "comit_type",
+            ":8:1: verification.comit_type: unknown key; did you mean commit_type?",
+        ),
+        ('"docs"\n', '"docs!"\n', ":8:1: verification.commit_type: must be a word in small letters"),
+        ("advice =", 'new_tests = "no"\nadvice =', ":9:1: verification.new_tests: must be true or false"),
+        ('allow = ["docs/**", ', "allow = [1, ", ":5:10: scope.allow[0]: must be a string"),
+        ('title = "technical writer"', "", ":1:1: title: is missing"),
+        ("tools = [", "toolz = [", ":1:1: tools: is missing"),
+        ("[scope]", "plans = true\n[scope]", ":4:1: plans: only a role called planner makes plans"),
+        ("[scope]", "[scope", ":4:7: Expected ']'"),
     ],
 )
-def test_a_mistake_in_a_role_names_the_file(folder: Path, old: str, new: str, message: str) -> None:
-    file = folder / "backend" / "role.toml"
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new, 1))
+def test_a_mistake_in_a_role_names_its_place(own: Path, old: str, new: str, told: str) -> None:
+    file = own / "role.toml"
+    assert old in OWN
+    file.write_text(OWN.replace(old, new, 1))
     with pytest.raises(RoleError) as raised:
-        load_role("backend", folder)
-    assert str(file) in str(raised.value)
-    assert message in str(raised.value)
+        load_roles([str(own)])
+    assert f"{file}{told}" in str(raised.value)
 
 
-def test_a_role_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(RoleError, match=r"painter/role\.toml: No such file"):
-        load_role("painter")
+def test_a_role_that_is_not_there_is_an_error(own: Path) -> None:
+    with pytest.raises(RoleError, match=r"^painter: is neither a role .* nor a folder"):
+        load_roles(["painter"])
+    (own / "prompt.md").write_text(" \n")
+    with pytest.raises(RoleError, match=r"prompt\.md: is empty"):
+        load_roles([str(own)])
+    (own / "prompt.md").write_bytes(b"\xff")
+    with pytest.raises(RoleError, match=r"prompt\.md: is not UTF-8 text: byte 0"):
+        load_roles([str(own)])
+    (own / "prompt.md").unlink()
+    with pytest.raises(RoleError, match=r"prompt\.md: No such file"):
+        load_roles([str(own)])
+    odd = own.rename(own.with_name("My Docs"))
+    with pytest.raises(RoleError, match=r"the folder's name is the role's name"):
+        load_roles([str(odd)])
 
 
 def test_a_role_is_frozen() -> None:
