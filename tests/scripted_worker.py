@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from services.workers.attempts import Attempts, Capability
 from services.workers.broadcast import Activity, Broadcast, Phase, TaskInProgress, TestsRan, TurnPaid
 from services.workers.clock import SystemClock
 from services.workers.halt import Halt
+from services.workers.model.gate import Pause
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.servicer import Identity, WorkerServicer
 from services.workers.work import (
@@ -41,7 +42,8 @@ class Script:
     """What attempts do, shared by the workers of a test.
 
     A task's attempt writes its `files` (by task, or by task and number such as `a.2`; default: one
-    named after the task), pushes, and waits for its gate where there is one. `endings` are what its
+    named after the task), pushes, and waits for its gate where there is one; before its turn is paid it waits
+    for the gate `a.1.turn`. `endings` are what its
     first attempts end as instead; those of `verify` and `plan` are those of verifications and planning.
     A verification runs its command, whose lines `PASS id` and `FAIL id` are its report. Planning attempts
     hand over `plans`, one each.
@@ -150,6 +152,7 @@ class ScriptedWork:
         await broadcast(TaskInProgress(Phase.WORKING, 10))
         for number in range(self._script.notices):
             await broadcast(Activity("tool", f"step {number + 1}"))
+        await self._script.wait_at(request.attempt_id, f"{work.task_id}.{work.number}.turn")
         usage = ModelUsage("scripted", turns=1, input_tokens=10, output_tokens=5)
         await broadcast(TurnPaid(1, usage, "request-1", timedelta(seconds=1)))
         await self._clone(request.repository, work.start_commit or work.base_commit, checkout)
@@ -327,6 +330,8 @@ async def serve_worker(
     slots: int = 2,
     port: int = 0,
     incarnation: str = "",
+    key: str = "",
+    pauses: Callable[[], Sequence[Pause]] = lambda: (),
 ) -> AsyncIterator[ServedWorker]:
     """Serve a scripted worker on loopback. Leaving kills it and its attempts, as SIGKILL would."""
     settings = ServerSettings("127.0.0.1", port, folder, None, False, "human", "error", 0.0)
@@ -340,8 +345,9 @@ async def serve_worker(
             SystemClock(),
             incarnation,
         )
-        identity = Identity(name, "0.1.0", "scripted", "", "")
-        worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(attempts, identity), server.grpc)
+        identity = Identity(name, "0.1.0", "claude-scripted-1", "", key)
+        servicer = WorkerServicer(attempts, identity, pauses)
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(servicer, server.grpc)
         await server.start()
         try:
             yield ServedWorker(name, server.address, attempts, script)

@@ -29,11 +29,12 @@ from services.lead.machine.happenings import (
     Notices,
     NotStarted,
     Planned,
+    ProvidersHeld,
     RolesServed,
     Stacked,
 )
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Attempt, AttemptKind, Integrating, Run, TaskState
+from services.lead.machine.state import Attempt, AttemptKind, Hold, Integrating, Run, TaskState
 from services.lead.machine.wanted import (
     AskLost,
     CancelAttempt,
@@ -42,6 +43,7 @@ from services.lead.machine.wanted import (
     PushHead,
     StackCandidate,
     WakeAt,
+    asked_model,
     commands,
     placements,
 )
@@ -123,7 +125,8 @@ class LeadAgent:
         """
         with structlog.contextvars.bound_contextvars(run=self.run.facts.run_id):
             for attempt in self.run.open_attempts:
-                self._stage.fleet.hold(attempt.id, attempt.role, attempt.binding.address)
+                model = asked_model(self.run, attempt)
+                self._stage.fleet.hold(attempt.id, attempt.role, model, attempt.binding.address)
             async with asyncio.TaskGroup() as children:
                 try:
                     watching = children.create_task(self._watch_fleet())
@@ -279,7 +282,7 @@ class LeadAgent:
         """Placements that got a worker, with their requests."""
         bound: list[Bound] = []
         for wanted in placements(self.run):
-            binding = self._stage.fleet.reserve(wanted.attempt_id, wanted.role)
+            binding = self._stage.fleet.reserve(wanted.attempt_id, wanted.role, wanted.model)
             if not binding:
                 continue
             try:
@@ -296,12 +299,19 @@ class LeadAgent:
         return bound
 
     async def _watch_fleet(self) -> None:
-        """Tell which roles are served, each time that there may be others, or a free slot."""
+        """Tell which roles are served and which providers held, each time that there may be others, or a
+        free slot."""
         version = 0
         with suppress(ConductorEnded):
             while True:
                 version = await self._stage.fleet.changed(version)
                 await self.tell(RolesServed(self._stage.fleet.roles, self._stage.clock()))
+                if (holds := self._holds()) != self.run.core.holds:
+                    await self.tell(ProvidersHeld(holds, self._stage.clock()))
+
+    def _holds(self) -> tuple[Hold, ...]:
+        holds = (self._stage.fleet.hold_on(role, model) for role, model in self.run.model_asks)
+        return tuple(hold for hold in holds if hold)
 
     async def _perform(self, key: Hashable, command: Command) -> None:
         """Perform a command, and tell what it found, until it is wanted no more.
@@ -381,7 +391,8 @@ class LeadAgent:
                 happening = await self._planned(told)
             else:
                 happening = told
-            fleet.release(attempt.id, address)
+            unavailable = told.outcome is Outcome.PROVIDER_UNAVAILABLE
+            fleet.release(attempt.id, address, unavailable=unavailable)
             return Found(happening, lambda: fleet.let_go(attempt.id, address))
 
     async def _planned(self, told: Ended) -> Planned | Ended:

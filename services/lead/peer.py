@@ -7,12 +7,23 @@ from typing import TypeAlias
 
 import grpc.aio
 
+from codeframe.model_family import model_family
 from codeframe.v1 import lead_pb2, state_pb2, worker_pb2, worker_pb2_grpc
 from services.lead.public import timestamp
+from services.lead.throttles import Provider
 
 RETIRED_AFTER = timedelta(seconds=60)
 SHORTEST_REFUSAL, LONGEST_REFUSAL = 1.0, 30.0
 NOT_ASKED = "not asked yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An attempt that a worker was given. `model` is what it asks, empty for the worker's own; None: none."""
+
+    role: str
+    model: str | None
+
 
 State: TypeAlias = "state_pb2.AgentState.ValueType"
 
@@ -21,7 +32,7 @@ State: TypeAlias = "state_pb2.AgentState.ValueType"
 class Peer:
     """A worker's address, and what is known of who answers there.
 
-    `held` are the attempts that this lead gave it, with their roles. Monotonic times are in seconds.
+    `held` are the attempts that this lead gave it. Monotonic times are in seconds.
     """
 
     address: str
@@ -29,7 +40,7 @@ class Peer:
     described: worker_pb2.DescribeWorkerResponse | None = None
     seen: datetime | None = None
     problem: str = NOT_ASKED
-    held: dict[str, str] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
     worked: set[str] = field(default_factory=set)
     full: bool = False
     refusals: int = 0
@@ -51,20 +62,29 @@ class Peer:
             return 0
         return self.described.slots - len(self.held.keys() | set(self.described.in_flight))
 
-    def state(self, role: str, now: datetime) -> State:
-        """The state of its agent for a role."""
+    def provider(self, model: str | None) -> Provider | None:
+        """Whom it asks for a model, empty for its own; None where that is none, or not known."""
+        if model is None or not self.described or not self.described.key_fingerprint:
+            return None
+        return Provider(self.described.key_fingerprint, model_family(model or self.described.model))
+
+    def state(self, role: str, now: datetime, *, throttled: bool = False) -> State:
+        """The state of its agent for a role. `throttled` says that the provider of its own model is."""
         if self.seen and now - self.seen > RETIRED_AFTER:
             return state_pb2.AGENT_STATE_RETIRED
         if self.problem or not self.described:
             return state_pb2.AGENT_STATE_UNREACHABLE
         if self.described.draining:
             return state_pb2.AGENT_STATE_DRAINING
-        return state_pb2.AGENT_STATE_WORKING if role in self.held.values() else state_pb2.AGENT_STATE_IDLE
+        if throttled:
+            return state_pb2.AGENT_STATE_THROTTLED
+        working = any(each.role == role for each in self.held.values())
+        return state_pb2.AGENT_STATE_WORKING if working else state_pb2.AGENT_STATE_IDLE
 
-    def hold(self, attempt_id: str, role: str) -> None:
+    def hold(self, attempt_id: str, held: Held) -> None:
         """One slot more is taken."""
-        self.held[attempt_id] = role
-        self.worked.add(role)
+        self.held[attempt_id] = held
+        self.worked.add(held.role)
 
     def answered(self, described: worker_pb2.DescribeWorkerResponse, now: datetime) -> None:
         """It said what it is. Where it was full and is no more, it is asked again at once."""
@@ -78,7 +98,7 @@ class Peer:
         self.refused_until = now + min(SHORTEST_REFUSAL * 2.0**self.refusals, LONGEST_REFUSAL)
         self.refusals = min(self.refusals + 1, 10)
 
-    def to_proto(self, now: datetime) -> lead_pb2.Worker:
+    def to_proto(self, now: datetime, *, throttled: bool = False) -> lead_pb2.Worker:
         """It, as the API shows it: its state is that of the agent that has most to do."""
         worker = lead_pb2.Worker(address=self.address, problem=self.problem)
         worker.state = state_pb2.AGENT_STATE_UNREACHABLE
@@ -88,7 +108,9 @@ class Peer:
             worker.roles.extend(told.roles)
             worker.sandbox_mode, worker.model = told.sandbox_mode, told.model
             worker.version, worker.incarnation = told.version, told.incarnation
-            worker.state = self.state(next(iter(self.held.values()), ""), now)
+            worker.key_fingerprint = told.key_fingerprint
+            role = next((each.role for each in self.held.values()), "")
+            worker.state = self.state(role, now, throttled=throttled)
         if self.seen:
             worker.seen_time.CopyFrom(timestamp(self.seen))
         return worker

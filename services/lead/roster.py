@@ -1,24 +1,29 @@
-"""What was told of the fleet's agents, and the events that tell what is new. No fact is told twice."""
+"""What was told of the fleet's agents and providers, and the events that tell what is new, once."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from codeframe.v1 import events_pb2, state_pb2
 from services.lead.journal import FLEET, Entry, HeadMoved, Journal, Record
 from services.lead.peer import RETIRED_AFTER, State
-from services.lead.public import timestamp
+from services.lead.public import instant, timestamp
+from services.lead.throttles import Provider, Throttle
+
+PUT_OFF = timedelta(seconds=1)
 
 _IDLE, _WORKING = state_pb2.AGENT_STATE_IDLE, state_pb2.AGENT_STATE_WORKING
 _RETIRED, _UNREACHABLE = state_pb2.AGENT_STATE_RETIRED, state_pb2.AGENT_STATE_UNREACHABLE
 
 
 class Roster:
-    """The agents of the fleet, as the journal's run `fleet` tells of them."""
+    """The agents of the fleet and their providers, as the journal's run `fleet` tells of them."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._told: dict[str, State] = {}
+        self.throttled: dict[Provider, Throttle] = {}
+        """What was told of providers last."""
         self._head = 0
         self._since: datetime | None = None
         self._telling = asyncio.Lock()
@@ -36,8 +41,14 @@ class Roster:
         head = await self._journal.run(FLEET)
         self._head = head.head if head else 0
 
-    async def tell(self, seen: Mapping[str, State], worked: Iterable[str], now: datetime) -> None:
-        """Journal how agents that were seen differ from what was told.
+    async def tell(
+        self,
+        seen: Mapping[str, State],
+        worked: Iterable[str],
+        throttles: Mapping[Provider, Throttle],
+        now: datetime,
+    ) -> None:
+        """Journal how agents that were seen, and providers that asked to wait, differ from what was told.
 
         `worked` are those that had something to do meanwhile, though they may be idle again. One that
         was told of before this lead started, and was not seen since, is unreachable, then retired.
@@ -49,6 +60,11 @@ class Roster:
                 event
                 for agent, state in states.items()
                 for event in self._news(agent, state, agent in worked)
+            ]
+            events += [
+                _throttled(provider, throttle)
+                for provider, throttle in throttles.items()
+                if self._is_news(provider, throttle, now)
             ]
             if not events:
                 return
@@ -91,6 +107,13 @@ class Roster:
         news.append(_changed(agent, state))
         return news
 
+    def _is_news(self, provider: Provider, throttle: Throttle, now: datetime) -> bool:
+        """A pause that began or was put off by a second or more, a provider given up or served again."""
+        told = self.throttled.get(provider)
+        if told and told.unavailable != throttle.unavailable:
+            return True
+        return throttle.until > now and (not told or throttle.until - told.until >= PUT_OFF)
+
     def _fold(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             self._head = entry.revision
@@ -105,12 +128,26 @@ class Roster:
                 self._told[event.agent_status_changed.agent_id] = event.agent_status_changed.status
             case "agent_retired":
                 self._told[event.agent_retired.agent_id] = _RETIRED
+            case "provider_throttled":
+                told = event.provider_throttled
+                provider = Provider(told.key_fingerprint, told.model_family)
+                self.throttled[provider] = Throttle(instant(told.resume_time), told.unavailable)
             case "agent_resumed":
                 self._told[event.agent_resumed.agent_id] = state_pb2.AGENT_STATE_UNSPECIFIED
 
 
 def _record(event: events_pb2.Event) -> Record:
     return Record(event.WhichOneof("payload") or "", event.SerializeToString(deterministic=True))
+
+
+def _throttled(provider: Provider, throttle: Throttle) -> events_pb2.Event:
+    told = events_pb2.ProviderThrottled(
+        key_fingerprint=provider.key,
+        model_family=provider.family,
+        resume_time=timestamp(throttle.until),
+        unavailable=throttle.unavailable,
+    )
+    return events_pb2.Event(provider_throttled=told)
 
 
 def _changed(agent: str, state: State) -> events_pb2.Event:

@@ -11,7 +11,7 @@ from datetime import datetime
 from codeframe.plan import PLANNER
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
-from services.lead.machine import merge, planning, spending
+from services.lead.machine import merge, planning, provider, spending
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end, fail_internally, settle
 from services.lead.machine.fold import begin
@@ -74,8 +74,11 @@ def decide(run: Run, happening: h.Happening) -> Draft:
         case h.RolesServed():
             _roles_served(draft, happening.roles)
             _start_unverified(draft)
+        case h.ProvidersHeld():
+            provider.held(draft, happening)
         case h.ClockRead():
             _clock(draft, happening.time)
+    provider.tell_who_waits(draft)
     spending.settle(draft)
     settle(draft)
     return draft

@@ -45,9 +45,9 @@ class Draft:
             self.events.append((event, at))
 
     def tell_ready(self, task: Task, message: str = "") -> None:
-        """A task may start: it waits for a slot, for a worker of its role, or for the budget."""
-        unserved = task.spec.role in self.run.core.unserved
-        waiting = WaitingFor.WORKER if unserved else WaitingFor.SLOT
+        """A task may start: it waits for a slot, a worker of its role, the provider, or the budget."""
+        unserved, hold = task.spec.role in self.run.core.unserved, self.run.hold_on(task)
+        waiting = WaitingFor.WORKER if unserved else WaitingFor.PROVIDER if hold else WaitingFor.SLOT
         if waits_for_budget(self.run, task):
             waiting = WaitingFor.BUDGET
         previous = task.previous
@@ -58,6 +58,7 @@ class Draft:
                 waiting_for=waiting,
                 reason=previous.outcome if previous else None,
                 message=clip(message) or (f"no worker serves the role {task.spec.role}" if unserved else ""),
+                retry_time=hold.until if hold and waiting is WaitingFor.PROVIDER else None,
             )
         )
 

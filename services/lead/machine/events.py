@@ -16,6 +16,7 @@ from services.lead.machine.state import (
     Binding,
     Check,
     Ending,
+    Hold,
     OwnCommit,
     Phase,
     RunFacts,
@@ -366,6 +367,13 @@ class PlanRetryDue:
     """That instant has come."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProvidersHeld:
+    """What the run's tasks ask and must wait for now."""
+
+    holds: tuple[Hold, ...]
+
+
 PublicEvent = (
     RunStatusChanged
     | TaskStatusChanged
@@ -401,5 +409,6 @@ PrivateRecord = (
     | PlanAdopted
     | PlanRetryScheduled
     | PlanRetryDue
+    | ProvidersHeld
 )
 Event = PublicEvent | PrivateRecord

@@ -80,6 +80,8 @@ def fold(run: Run, event: e.Event, time: datetime) -> None:
             run.adopt(_tasks(event))
         case e.PlanRetryScheduled():
             _plan_again(run, event)
+        case e.ProvidersHeld():
+            run.update(holds=event.holds)
         case e.PlanRetryDue():
             _update_planning(run, retry_time=None)
         case e.BaseVerified():

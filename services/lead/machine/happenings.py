@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from codeframe.plan import PlannedTask
 from services.lead.machine.events import ArtifactHeld, Noticed
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Binding, Check, Ending, Usage
+from services.lead.machine.state import Binding, Check, Ending, Hold, Usage
 from services.lead.machine.wanted import Placement
 
 
@@ -144,6 +144,14 @@ class RolesServed:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvidersHeld:
+    """Which of what the run's tasks ask must be waited for now."""
+
+    holds: tuple[Hold, ...]
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ClockRead:
     """The clock: retries fall due, the run's time is over."""
 
@@ -161,5 +169,6 @@ Happening = (
     | HeadPushed
     | EndAsked
     | RolesServed
+    | ProvidersHeld
     | ClockRead
 )

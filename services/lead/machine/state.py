@@ -70,6 +70,7 @@ class WaitingFor(enum.Enum):
     RETRY_TIME = "retry_time"
     BASE = "base"
     BUDGET = "budget"
+    PROVIDER = "provider"
 
 
 class RunFailureReason(enum.Enum):
@@ -200,6 +201,18 @@ class Binding:
     worker: str
     address: str
     incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No task of a role that asks a model (empty: the workers' own) is dispatched: the provider asks to wait.
+
+    `until` is the expected end; None where another attempt probes the provider first.
+    """
+
+    role: str
+    model: str
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +417,7 @@ class RunCore:
     verifications: int = 0
     green: tuple[Green, ...] = ()
     unserved: tuple[str, ...] = ()
+    holds: tuple[Hold, ...] = ()
     usage: tuple[Usage, ...] = ()
     wall_time: timedelta = timedelta()
     estimated: Charge = NOTHING
@@ -434,6 +448,7 @@ class Run:
 
     def _lay_out(self, tasks: Iterable[Task]) -> None:
         self.tasks = {task.id: task for task in tasks}
+        self._model_asks = sorted({(task.spec.role, task.spec.model) for task in self.tasks.values()})
         self.dependents: dict[str, list[str]] = {}
         self.unmet: dict[str, int] = {}
         self.counts: Counter[TaskState] = Counter()
@@ -463,6 +478,7 @@ class Run:
         """A draft: equal, and free to be changed. Shares what never changes."""
         draft = object.__new__(Run)
         draft.facts, draft.core, draft.dependents = self.facts, self.core, self.dependents
+        draft._model_asks = self._model_asks
         draft.tasks, draft.attempts = dict(self.tasks), dict(self.attempts)
         draft.unmet, draft.counts = dict(self.unmet), self.counts.copy()
         draft.unverified = self.unverified
@@ -529,6 +545,16 @@ class Run:
     def asked_attempts(self) -> list[Attempt]:
         """Lost attempts whose worker is still asked for their result."""
         return [self.attempts[attempt_id] for attempt_id in self._asked]
+
+    @property
+    def model_asks(self) -> list[tuple[str, str]]:
+        """What tasks ask: their roles and models, each pair once, in order."""
+        return self._model_asks
+
+    def hold_on(self, task: Task) -> Hold | None:
+        """What a task's provider asks, where it asks to wait."""
+        asked = (task.spec.role, task.spec.model)
+        return next((hold for hold in self.core.holds if (hold.role, hold.model) == asked), None)
 
     def open_verification(self, check: int, commit: str) -> Attempt | None:
         """The open attempt that runs a check on a commit, where there is one."""

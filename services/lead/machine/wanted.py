@@ -26,7 +26,7 @@ class Placement:
 
     `base` is the commit it is judged against, `start` the one it goes on from (empty: the base);
     a verification has the `commit` that it checks out. Planning, and a task that nothing verifies, has no
-    `check`.
+    `check`. `model` is what it asks, empty for its worker's own; a verification asks none.
     """
 
     attempt_id: str
@@ -40,6 +40,7 @@ class Placement:
     commit: str = ""
     previous: PreviousAttempt | None = None
     allowance: Budget = NO_LIMIT
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +162,21 @@ def placements(run: Run) -> list[Placement]:
                 start=own.commit if own else "",
                 previous=task.previous,
                 allowance=allowance,
+                model=task.spec.model,
             )
         )
     return found
+
+
+def asked_model(run: Run, attempt: Attempt) -> str | None:
+    """The model that an attempt asks, as its placement said."""
+    match attempt.kind:
+        case AttemptKind.TASK:
+            return run.tasks[attempt.task_id].spec.model
+        case AttemptKind.PLAN:
+            return run.facts.planner_model
+        case AttemptKind.VERIFY:
+            return None
 
 
 def _plan(run: Run, planning: Planning) -> list[Placement]:
@@ -183,6 +196,7 @@ def _plan(run: Run, planning: Planning) -> list[Placement]:
             base=run.facts.base,
             previous=planning.previous,
             allowance=shares.rest,
+            model=run.facts.planner_model,
         )
     ]
 

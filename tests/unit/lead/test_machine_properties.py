@@ -1,15 +1,17 @@
 """Whatever happens, in whatever order: every task ends in exactly one final state, and what is
 stored says the same as what was decided."""
 
+from datetime import timedelta
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codeframe.plan import PlannedTask
 from services.lead.machine import happenings as h
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import AttemptKind, Ending, RunLimits, RunPhase
+from services.lead.machine.state import AttemptKind, Ending, Hold, RunLimits, RunPhase
 from services.lead.machine.wanted import CancelAttempt, PushHead, StackCandidate, commands, placements
-from tests.unit.lead.machine_driver import Driver, task
+from tests.unit.lead.machine_driver import START, Driver, task
 
 WORKERS_OUTCOMES = [o for o in Outcome if o not in (Outcome.CONFLICT, Outcome.INTEGRATION_FAILED)]
 
@@ -31,7 +33,7 @@ def plans(draw: st.DrawFn) -> list[PlannedTask]:
 def step(driver: Driver, data: st.DataObject) -> None:
     """One thing that may happen now."""
     run = driver.run
-    choices = ["clock", "serve"]
+    choices = ["clock", "serve", "hold"]
     choices += ["bind"] * 3 if placements(run) else []
     choices += ["end"] * 3 + ["refuse"] if run.open_attempts else []
     choices += ["stack"] * 2 if driver.wanted(StackCandidate) else []
@@ -42,6 +44,10 @@ def step(driver: Driver, data: st.DataObject) -> None:
         case "serve":
             roles = data.draw(st.frozensets(st.sampled_from(["backend", "planner"])))
             driver.tell(h.RolesServed(roles, driver.tick()))
+        case "hold":
+            until = data.draw(st.sampled_from([None, START + timedelta(minutes=1)]))
+            holds = (Hold("backend", "", until),) if data.draw(st.booleans()) else ()
+            driver.tell(h.ProvidersHeld(holds, driver.tick()))
         case "bind":
             driver.bind(data.draw(st.sampled_from(placements(run))))
         case "refuse":
