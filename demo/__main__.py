@@ -1,4 +1,4 @@
-"""`python -m demo`, or `make demo`: a plan of coding tasks on a sample repository, without a key."""
+"""`python -m demo`, or `make demo`: a plan or a goal on a sample repository, without a key."""
 
 import argparse
 import asyncio
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from demo.claude.bill import Bill
 from demo.failure import DemoFailed
-from demo.processes import Stage, run_plan, scripted_claude, servers, stage_in
+from demo.processes import Stage, run, scripted_claude, servers, stage_in
 from demo.repository import git, make_repository
 
 KEY = "scripted-key"
-PLAN = Path(__file__).parent / "plan.yaml"
+PLAN, GOAL = Path(__file__).parent / "plan.yaml", Path(__file__).parent / "goal.txt"
 OPENING = """\
 The Claude of this demo is scripted: demo/claude serves the real Messages API, and says what demo/scripts
 tell it. Everything else is what runs with a key: the servers, the sandbox, the tests, git, the merge queue.
@@ -36,6 +36,9 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--pace", type=float, default=1.0, metavar="FACTOR", help="multiply the waits of the scripted Claude"
     )
+    parser.add_argument(
+        "--goal", action="store_true", help="start with a goal, of which a plan is made, and not with a plan"
+    )
     return parser.parse_args(given)
 
 
@@ -43,18 +46,20 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-async def perform(stage: Stage, sandbox: str, pace: float) -> bool:
+async def perform(stage: Stage, options: argparse.Namespace) -> bool:
     """Play the demo; whether everything completed. Raises DemoFailed."""
     _say(OPENING)
     repository = await make_repository(stage.folder / "repository")
-    async with scripted_claude(stage, ["--api-key", KEY, "--pace", str(pace)], _say) as claude:
+    work = ["--goal", GOAL.read_text(encoding="utf-8")] if options.goal else [str(PLAN)]
+    pace = ["--pace", str(options.pace)]
+    async with scripted_claude(stage, ["--api-key", KEY, *pace], _say) as claude:
         provider = {"ANTHROPIC_BASE_URL": claude.url, "ANTHROPIC_API_KEY": KEY}
-        async with servers(stage, provider, ["--sandbox", sandbox]) as (process, up):
+        async with servers(stage, provider, ["--sandbox", options.sandbox]) as (process, up):
             _say(f"scripted Claude {claude.url}, lead {up.lead}, gateway http://{up.gateway}")
             pids = {"claude": claude.pid} | up.pids
             _say(f"processes: {', '.join(f'{name} {pid}' for name, pid in pids.items())}")
             _say("Kill any of them (kill -9): it comes back, and the run goes on.\n")
-            code = await run_plan(stage, PLAN, repository, process)
+            code = await run(stage, work, repository, process)
     await _tell_commits(repository)
     _tell_bill(stage.claude)
     return code == 0
@@ -80,13 +85,13 @@ def _tell_bill(folder: Path) -> None:
     )
 
 
-async def _interruptibly(stage: Stage, sandbox: str, pace: float) -> bool:
+async def _interruptibly(stage: Stage, options: argparse.Namespace) -> bool:
     """Play the demo; SIGTERM ends it as Ctrl-C does: everything stops, then we do."""
     playing = asyncio.current_task()
     assert playing is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     try:
-        return await perform(stage, sandbox, pace)
+        return await perform(stage, options)
     except* DemoFailed as failures:
         first: BaseException = failures
         while isinstance(first, BaseExceptionGroup):
@@ -108,7 +113,7 @@ def main(given: Sequence[str]) -> int:
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
     stage = stage_in(folder)
     try:
-        completed = asyncio.run(_interruptibly(stage, options.sandbox, options.pace))
+        completed = asyncio.run(_interruptibly(stage, options))
     except DemoFailed as failed:
         print(f"\ndemo: {failed}\nLogs are in {folder}", file=sys.stderr)
         return 1

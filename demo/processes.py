@@ -144,9 +144,9 @@ async def servers(
         await _stop(process)
 
 
-async def run_plan(stage: Stage, plan: Path, repository: Path, up: Process) -> int:
+async def run(stage: Stage, work: Sequence[str], repository: Path, up: Process) -> int:
     """`codeframe run`, shown where we are shown; its exit code. Raises DemoFailed where `up` ends first."""
-    command = ["codeframe.cli", "run", str(plan), "--repo", str(repository), "--data-dir", str(stage.servers)]
+    command = ["codeframe.cli", "run", *work, "--repo", str(repository), "--data-dir", str(stage.servers)]
     wide = {} if sys.stdout.isatty() else {"COLUMNS": "160"}  # where there is no terminal to fit into
     process = await asyncio.create_subprocess_exec(
         *_python(*command),

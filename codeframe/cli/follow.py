@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from codeframe.cli.screen import Screen
 from codeframe.cli.view import RunView
 from codeframe.client import Client, CodeframeError, WatchBroken
+from codeframe.v1.events_pb2 import PlanProposed
+from codeframe.v1.status_pb2 import JournaledEvent
 
 DETACH_SECONDS = 5.0
 # A lead that ends old connections is not worth a line; one that stays away is.
@@ -55,6 +57,17 @@ async def _show(client: Client, run_id: str, screen: Screen, view: RunView) -> N
             if isinstance(item, WatchBroken) and item.failures == _TELLING_FAILURES:
                 screen.note(f"the lead does not answer ({item.error.message}); asking on")
             screen.changed(view.apply(item))
+            if isinstance(item, JournaledEvent) and item.event.HasField("plan_proposed"):
+                await _show_plan(client, run_id, item.event.plan_proposed, screen, view)
+
+
+async def _show_plan(
+    client: Client, run_id: str, proposed: PlanProposed, screen: Screen, view: RunView
+) -> None:
+    """The tasks are there from now on: an event tells only the first of them."""
+    async for task in client.tasks(run_id):
+        view.apply(task)
+    screen.note(view.plan(proposed.title), style="")
 
 
 async def _heed(

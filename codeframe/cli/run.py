@@ -40,9 +40,9 @@ def _duration(context: click.Context, parameter: click.Parameter, given: str | N
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What is to be run, and where."""
+    """What is to be run, and where. `plan` is None where the request has a goal."""
 
-    plan: PlanFile
+    plan: PlanFile | None
     request: lead_pb2.CreateRunRequest
     folder: Path
     lead: str | None
@@ -52,7 +52,10 @@ class _Wish:
 
 
 @click.command()
-@click.argument("plan", type=PATH)
+@click.argument("plan", type=PATH, required=False)
+@click.option(
+    "--goal", metavar="TEXT", help="What is to be reached, instead of PLAN: a plan is made of it first."
+)
 @click.option("--repo", required=True, metavar="DIR", help="Path or URL of the git repository.")
 @click.option(
     "--base", default="", metavar="REF", help="Branch, tag or commit to start from.  [default: HEAD]"
@@ -70,7 +73,8 @@ class _Wish:
 @model
 @own_roles
 def run(
-    plan: Path,
+    plan: Path | None,
+    goal: str | None,
     repo: str,
     base: str,
     project: str,
@@ -84,13 +88,17 @@ def run(
     model: str | None,
     own_roles: tuple[Path, ...],
 ) -> None:
-    """Run PLAN on a repository and follow it to its end.
+    """Run PLAN, or a plan made of a goal, on a repository, and follow it to its end.
 
     Uses a running lead, else starts lead, workers and gateway and stops them at the end. Exits 0
     where every task completed, 1 where not, 2 for bad usage or a bad plan, 130 after Ctrl-C: the
     first detaches after 5 s, a second before that cancels the run.
     """
-    plan_file = _read_plan(plan)
+    if (plan is None) == (goal is None):
+        raise click.UsageError("give a PLAN, or say what is to be reached with --goal TEXT")
+    if goal is not None and not goal.strip():
+        raise click.BadParameter("is blank; say what is to be reached", param_hint="--goal")
+    plan_file = _read_plan(plan) if plan else None
     limits = lead_pb2.RunLimits(concurrency=concurrency, retries=retries)
     if timeout is not None:
         limits.run_timeout.FromTimedelta(timeout)
@@ -99,10 +107,13 @@ def run(
         repository=_repository(repo),
         base=base,
         project=project,
-        plan=plan_file.plan,
         limits=limits,
         unserved_role=fail if fail_unserved else wait,
     )
+    if plan_file:
+        request.plan.CopyFrom(plan_file.plan)
+    else:
+        request.goal = goal or ""
     sys.exit(run_async(_run(_Wish(plan_file, request, folder, lead, sandbox, model, own_roles))))
 
 
@@ -179,7 +190,7 @@ async def _created(client: Client, wish: _Wish) -> lead_pb2.Run:
     request = wish.request
     try:
         return await client.create_run(
-            request.plan,
+            request.goal or request.plan,
             request.repository,
             project=request.project,
             base=request.base,
@@ -191,11 +202,13 @@ async def _created(client: Client, wish: _Wish) -> lead_pb2.Run:
         raise CommandFailed(_refused(error, wish.plan), code) from None
 
 
-def _refused(error: CodeframeError, plan: PlanFile) -> str:
+def _refused(error: CodeframeError, plan: PlanFile | None) -> str:
     """What the lead found wrong, with the plan's lines where it speaks of the plan."""
     lines = []
     for each in error.violations:
         part = each.field.removeprefix("plan.")
-        where = f"{plan.where(part)}: {part}" if part.startswith(("tasks", "title")) else part
+        where = part
+        if plan and part.startswith(("tasks", "title")):
+            where = f"{plan.where(part)}: {part}"
         lines.append(f"{where}: {each.message}" if where else each.message)
     return "\n".join(lines) or error.message

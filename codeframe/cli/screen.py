@@ -59,9 +59,9 @@ class Screen:
         if line and self._live is None:
             self._console.print(Text(line), soft_wrap=True)
 
-    def note(self, line: str) -> None:
+    def note(self, line: str, style: str = "bold") -> None:
         """A line that stays."""
-        self._console.print(Text(line, style="bold"), soft_wrap=True)
+        self._console.print(Text(line, style=style), soft_wrap=True)
 
     async def keep_fresh(self) -> None:
         """Redraw what changed, a few times a second, until cancelled."""
@@ -92,6 +92,8 @@ class Screen:
         lines = [Text(view.summary())]
         if view.unconfined:
             lines.append(Text(UNCONFINED, style="bold yellow"))
+        if view.planning:
+            lines.append(Text(f"planning: {view.planning}", style="cyan", no_wrap=True, overflow="ellipsis"))
         if unserved := view.unserved_roles():
             lines.append(Text(f"no worker serves: {', '.join(unserved)}", style="yellow"))
         return lines

@@ -19,7 +19,14 @@ STAY = b"stay\n"
 """Written to an `up` of `run`: it is to outlive it."""
 
 # Taken where they are free: an address that people know is worth more than any other.
-_USUAL_PORTS = {"lead": 50051, "gateway": 8080, "backend": 50061, "frontend": 50062, "test": 50063}
+_USUAL_PORTS = {
+    "lead": 50051,
+    "gateway": 8080,
+    "backend": 50061,
+    "frontend": 50062,
+    "test": 50063,
+    "planner": 50064,
+}
 # Settings of one server that are not another's.
 _OWN = {
     f"CODEFRAME_{name}" for name in ("PORT", "DATA_DIR", "READY_FILE", "WORKERS", "ROLES", "NAME", "LEAD")
@@ -34,7 +41,7 @@ class UpSettings:
     """
 
     folder: Path
-    roles: Sequence[str] = ("backend", "frontend", "test")
+    roles: Sequence[str] = ("backend", "frontend", "test", "planner")
     own_roles: Sequence[Path] = ()
     sandbox: str = ""
     model: str = ""

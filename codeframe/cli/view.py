@@ -1,6 +1,7 @@
 """What a follower of one run knows of it: folded from a watch's rows and events."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from codeframe.cli.names import first_line, outcome, run_state, spoken, task_state
@@ -53,6 +54,9 @@ class RunView:
     tokens_in: int = 0
     tokens_out: int = 0
     unconfined: bool = False
+    planner: str = ""
+    planning: str = ""
+    """What the attempt that makes a plan does, while it does."""
 
     def apply(self, item: WatchItem) -> str:
         """Fold one item in; the line that it is worth, or nothing."""
@@ -76,20 +80,30 @@ class RunView:
     def summary(self) -> str:
         """The run in a line: its state, its tasks by state, its tokens."""
         counts = Counter(task_state(each.task.state) for each in self.tasks.values())
-        told = ", ".join(f"{count} {state}" for state, count in counts.items())
+        told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no tasks yet"
         tokens = f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
         return f"{self.run.title}: run {self.run.run_id} {run_state(self.run.state)}: {told}; {tokens}"
 
     def unserved_roles(self) -> list[str]:
-        """Roles that a task waits for a worker of."""
+        """Roles that no worker serves, and that the run or a task waits for."""
         waiting = state_pb2.WAITING_FOR_WORKER
-        return sorted({each.task.role for each in self.tasks.values() if each.task.waiting_for == waiting})
+        waited_for = {each.task.role for each in self.tasks.values() if each.task.waiting_for == waiting}
+        return sorted(waited_for.union(self.run.unserved_roles))
+
+    def plan(self, title: str) -> str:
+        """The plan that was made of the run's goal: a line for each task, in plan order."""
+        lines = [f"the plan: {title}"]
+        for each in self.tasks.values():
+            task = each.task
+            after = f" (after {', '.join(task.depends_on)})" if task.depends_on else ""
+            lines.append(f"  {task.task_id} [{task.role}] {task.title}{after}")
+        return "\n".join(lines)
 
     def _take_run(self, run: lead_pb2.Run) -> str:
         self.run = run
         self.tokens_in = sum(_read(usage) for usage in run.usage)
         self.tokens_out = sum(usage.output_tokens for usage in run.usage)
-        return f"no worker serves: {', '.join(run.unserved_roles)}" if run.unserved_roles else ""
+        return _unserved(run.unserved_roles) if run.unserved_roles else ""
 
     def _take_worker(self, worker: lead_pb2.Worker) -> str:
         if worker.sandbox_mode != "none" or self.unconfined:
@@ -107,6 +121,15 @@ class RunView:
             case "usage_recorded" if journaled.revision > self.run.revision:
                 self.tokens_in += _read(event.usage_recorded.usage)
                 self.tokens_out += event.usage_recorded.usage.output_tokens
+            case "attempt_started" if event.attempt_started.kind == state_pb2.ATTEMPT_KIND_PLAN:
+                self.planner, self.planning = event.attempt_id, "starts"
+                return f"planning: attempt {event.attempt_started.number}"
+            case "activity_update" if self.planner and event.attempt_id == self.planner:
+                self.planning = first_line(event.activity_update.message)
+                return f"planning: {self.planning}"
+            case "attempt_ended" if event.attempt_id == self.planner:
+                self.planner = self.planning = ""
+                return _attempt(event.attempt_ended)
             case "activity_update":
                 if known := self.tasks.get(event.activity_update.task_id):
                     known.doing = event.activity_update.message
@@ -126,12 +149,18 @@ class RunView:
         changed = journaled.event.run_status_changed
         if journaled.revision <= self.run.revision:
             return ""
+        before = self.run.state
         self.run.state, self.run.revision = changed.status, journaled.revision
         if changed.head_commit:
             self.run.head_commit = changed.head_commit
         if changed.HasField("failure"):
             self.run.failure.CopyFrom(changed.failure)
-        return f"run: {run_state(changed.status)}"
+        lines = [f"run: {run_state(changed.status)}"] if changed.status != before else []
+        if self.run.unserved_roles != changed.unserved_roles:
+            self.run.ClearField("unserved_roles")
+            self.run.unserved_roles.extend(changed.unserved_roles)
+            lines += [_unserved(changed.unserved_roles)]
+        return "\n".join(lines)
 
     def _task_changed(self, journaled: status_pb2.JournaledEvent) -> str:
         changed = journaled.event.task_status_changed
@@ -153,6 +182,10 @@ class RunView:
         return f"{made.task_id}: commit {made.commit_hash[:10]} {made.message}"
 
 
+def _unserved(roles: Sequence[str]) -> str:
+    return f"no worker serves: {', '.join(roles)}" if roles else "every role is served"
+
+
 def _read(usage: evidence_pb2.ModelUsage) -> int:
     return usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
 
@@ -166,9 +199,10 @@ def _tests(result: events_pb2.TestResult) -> str:
 
 def _correction(made: events_pb2.CorrectionAttempt) -> str:
     state = spoken(events_pb2.CorrectionStatus, made.status)
-    return f"{made.task_id}: correction {made.attempt_number} of {made.max_attempts} {state}"
+    return f"{made.task_id or 'planning'}: correction {made.attempt_number} of {made.max_attempts} {state}"
 
 
 def _attempt(ended: events_pb2.AttemptEnded) -> str:
-    whose = ended.task_id or "verification"
+    planned = ended.kind == state_pb2.ATTEMPT_KIND_PLAN
+    whose = ended.task_id or ("planning" if planned else "verification")
     return f"{whose}: attempt {ended.number} {outcome(ended.outcome)} {first_line(ended.message)}".rstrip()

@@ -75,7 +75,7 @@ class Client:
 
     async def create_run(
         self,
-        plan: plan_pb2.Plan,
+        work: plan_pb2.Plan | str,
         repository: str,
         *,
         project: str = "",
@@ -85,17 +85,23 @@ class Client:
         unserved_role: lead_pb2.UnservedRolePolicy.ValueType = lead_pb2.UNSERVED_ROLE_POLICY_UNSPECIFIED,
         request_id: str = "",
     ) -> lead_pb2.Run:
-        """Start a run. It is asked for under one `request_id`, made here where none is given."""
+        """Start a run of a plan, or of a goal in the user's words.
+
+        It is asked for under one `request_id`, made here where none is given.
+        """
         request = lead_pb2.CreateRunRequest(
             request_id=request_id or self._new_id(),
             project=project,
             repository=repository,
             base=base,
-            plan=plan,
             limits=limits,
             labels=labels or {},
             unserved_role=unserved_role,
         )
+        if isinstance(work, str):
+            request.goal = work
+        else:
+            request.plan.CopyFrom(work)
         return (await self._ask(self._lead.CreateRun, request)).run
 
     async def get_run(self, run_id: str) -> lead_pb2.Run:

@@ -27,6 +27,8 @@ def adopted(ended: Ended, data: bytes | None, tree: Tree, served: frozenset[str]
     told = _parsed(data)
     try:
         plan = judged(told)
+        if unverified := [task.id for task in plan.tasks if task.unverified]:
+            raise PlanRefused(f"only people may say that nothing verifies a task: {unverified[0]}")
         made = decide_plan(plan, tree)
     except InvalidArgument as error:
         found = "\n".join(f"{each.field}: {each.message}" for each in error.violations)

@@ -88,6 +88,8 @@ class PlanDesk:
             if task.role not in self._verifications:
                 roles = ", ".join(self._work.roles)
                 found.append(f"tasks[{index}].role: {task.role!r} is no role here; there are: {roles}")
+            elif task.unverified:
+                found.append(f"tasks[{index}].verification: only people may say that nothing verifies a task")
             elif not task.verification and not self._verifications[task.role]:
                 found.append(f"tasks[{index}].verification: the base tells none for {task.role}; name one")
         data = json_format.MessageToJson(message, preserving_proto_field_name=True).encode()

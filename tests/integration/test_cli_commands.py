@@ -225,6 +225,23 @@ async def test_ctrl_c_leaves_a_watch_at_once(lead: CannedLead) -> None:
     assert lead.asked("CancelRun") == []
 
 
+async def test_a_goal_is_followed_through_its_planning(lead: CannedLead, tmp_path: Path) -> None:
+    lead.same_run, tasks = True, lead.tasks
+    lead.tasks, lead.runs[0].state = [], state_pb2.RUN_STATE_PLANNING
+    arguments = ("run", "--goal", "Sell more.", "--repo", str(tmp_path))
+    async with serve(lead) as address, codeframe(*arguments, "--lead", address) as command:
+        await lead.watched(1)
+        await command.prints("no tasks yet")
+        lead.tasks = tasks
+        proposed = events_pb2.PlanProposed(title="Orders", task_count=2)
+        await lead.tell(events_pb2.Event(run_id="r1", plan_proposed=proposed))
+        await command.prints("the plan: Orders\n  api [backend] \n  db [backend] \n")
+        await end(lead, state_pb2.RUN_STATE_COMPLETED)
+        assert await command.ends() == 0
+    (asked,) = lead.asked("CreateRun")
+    assert (asked.goal, asked.WhichOneof("work"), asked.repository) == ("Sell more.", "goal", str(tmp_path))
+
+
 @asynccontextmanager
 async def running(lead: CannedLead, folder: Path) -> AsyncIterator[Command]:
     """`codeframe run`, following."""
@@ -318,6 +335,9 @@ async def test_what_the_lead_finds_in_a_plan_is_shown_by_its_lines(lead: CannedL
     ("arguments", "said"),
     [
         (["plan.yaml"], "Missing option '--repo'"),
+        (["--repo", "."], "give a PLAN, or say what is to be reached with --goal TEXT"),
+        (["plan.yaml", "--goal", "x", "--repo", "."], "give a PLAN, or say"),
+        (["--goal", " ", "--repo", "."], "--goal: is blank"),
         (["nope.yaml", "--repo", "."], "nope.yaml: No such file or directory"),
         (["bad.yaml", "--repo", "."], "bad.yaml:1:1: tasks: is missing"),
         (["binary.yaml", "--repo", "."], "binary.yaml: not UTF-8 text"),

@@ -125,6 +125,9 @@ class Watched:
         return not select.select(self._open, [], [], 0)[0]
 
 
+SERVERS = {"lead", "gateway", "backend", "frontend", "test", "planner"}
+
+
 def everything(up: Up) -> Watched:
     return Watched(up.pid, *up.pids.values())
 
@@ -134,7 +137,7 @@ async def test_up_keeps_its_servers_and_leaves_none(state: dict[str, str]) -> No
         await up.prints("not at Anthropic")
         assert "SANDBOX NONE" in up.out
         first = fleet(state)
-        assert set(first.servers) == {"lead", "gateway", "backend", "frontend", "test"}
+        assert set(first.servers) == SERVERS
         code, out = await told(state, "up")
         assert code == 1
         assert f"codeframe is up in {folder(state)} already (process {first.pid}, lead {first.lead})" in out
@@ -159,7 +162,7 @@ async def test_up_keeps_its_servers_and_leaves_none(state: dict[str, str]) -> No
 async def test_stopped_servers_have_their_ports_again(
     state: dict[str, str], unused_tcp_port_factory: Callable[[], int]
 ) -> None:
-    wished = {name: unused_tcp_port_factory() for name in ("lead", "gateway", "backend", "frontend", "test")}
+    wished = {name: unused_tcp_port_factory() for name in sorted(SERVERS)}
     folder(state).mkdir(parents=True)
     remember_ports(folder(state), wished)
     async with command(state, "up") as up:

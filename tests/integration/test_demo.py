@@ -107,6 +107,20 @@ def test_the_demo_completes_in_the_second_sandbox(tmp_path: Path) -> None:
     assert branches_of_the_demo(tmp_path / "demo") == ["head"], "every attempt was merged"
 
 
+@pytest.mark.timeout(300)
+def test_the_demo_of_a_goal_shows_its_plan_and_does_it(tmp_path: Path) -> None:
+    with playing(tmp_path / "demo", "--goal", "--pace", "0") as demo:
+        output = "".join(lines_of(demo))
+        assert demo.wait() == 0, output
+    assert "planning: the plan cannot be run: tasks[2].depends_on[0]" in output
+    plan, running = output.index("the plan: Orders from stock"), output.index("run: RUNNING")
+    assert plan < running, "it is shown before it is done"
+    assert "  checkout [backend] Checkout takes an order from stock (after orders, stock)\n" in output
+    assert len(re.findall(r"completed .* green: ", output)) == 4
+    assert re.search(r"run \S+ COMPLETED: Customers can order what the shop has in stock\.", output)
+    assert branches_of_the_demo(tmp_path / "demo") == ["head"], "every attempt was merged"
+
+
 @pytest.mark.timeout(120)
 def test_a_demo_that_is_stopped_leaves_nothing_running(tmp_path: Path) -> None:
     pids: dict[str, int] = {}
@@ -117,5 +131,5 @@ def test_a_demo_that_is_stopped_leaves_nothing_running(tmp_path: Path) -> None:
             if line.startswith("run: RUNNING"):
                 demo.send_signal(signal.SIGINT)
         assert demo.wait() == 130
-    assert len(pids) == 6
+    assert len(pids) == 7
     assert_gone(pids)

@@ -74,6 +74,7 @@ INVALID = {
         "'docs' is no role here; there are: backend",
     ),
     "a planner": (propose(a_task("a", role="planner")), "the role planner makes plans"),
+    "nothing verifies it": (propose(a_task("a", verification="none")), "only people may say"),
     "no task": (propose(), "the plan has no tasks"),
     "an id of blanks": (propose(a_task("a b")), "tasks[0].id: does not match"),
     "no plan": ([("list_files", {})], "no plan was proposed"),

@@ -80,6 +80,44 @@ def test_each_transition_of_a_task_is_a_line() -> None:
     ]
 
 
+def test_planning_is_told_and_the_plan_shown() -> None:
+    view = view_of()
+    assert "no tasks yet" in view.summary()
+    started = events_pb2.AttemptStarted(number=1, kind=state_pb2.ATTEMPT_KIND_PLAN)
+    reads = events_pb2.ActivityUpdate(activity_type="tool", message="read_file README")
+    ended = events_pb2.AttemptEnded(
+        number=1, kind=state_pb2.ATTEMPT_KIND_PLAN, outcome=evidence_pb2.OUTCOME_STUCK
+    )
+    assert view.apply(event(attempt_id="r.plan-1", attempt_started=started)) == "planning: attempt 1"
+    assert view.apply(event(attempt_id="r.plan-1", activity_update=reads)) == "planning: read_file README"
+    assert "planning: read_file README" in picture(view)
+    assert view.apply(event(attempt_id="r.plan-1", attempt_ended=ended)) == "planning: attempt 1 stuck"
+    assert "planning" not in picture(view)
+    view.apply(task(title="The API"))
+    view.apply(task("web", title="The page", depends_on=["api"]))
+    assert view.plan("Orders").splitlines() == [
+        "the plan: Orders",
+        "  api [backend] The API",
+        "  web [backend] The page (after api)",
+    ]
+
+
+def test_roles_that_no_worker_serves_are_told_as_that_changes() -> None:
+    view = view_of()
+    planning = state_pb2.RUN_STATE_PLANNING
+    told = [
+        events_pb2.RunStatusChanged(status=planning),
+        events_pb2.RunStatusChanged(status=planning, unserved_roles=["planner"]),
+        events_pb2.RunStatusChanged(status=planning),
+    ]
+    lines = []
+    for each in told:
+        lines.append(view.apply(event(run_status_changed=each)))
+        shown = "no worker serves: planner" in picture(view)
+        assert shown is bool(each.unserved_roles)
+    assert lines == ["run: PLANNING", "no worker serves: planner", "every role is served"]
+
+
 def test_a_retry_says_why() -> None:
     view = view_of(task(state=state_pb2.TASK_STATE_IN_PROGRESS))
     ended = events_pb2.AttemptEnded(
@@ -124,6 +162,12 @@ def test_a_worker_without_a_sandbox_is_said_once() -> None:
 def console(*, terminal: bool, height: int = 20) -> tuple[Console, io.StringIO]:
     out = io.StringIO()
     return Console(file=out, force_terminal=terminal, width=100, height=height, color_system=None), out
+
+
+def picture(view: RunView) -> str:
+    terminal, out = console(terminal=True)
+    terminal.print(Screen(view, terminal).picture())
+    return out.getvalue()
 
 
 def test_a_pipe_gets_lines_and_no_table() -> None:

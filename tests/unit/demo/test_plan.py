@@ -19,6 +19,7 @@ from tests.unit.demo.serving import KEY, Serving, serving
 
 DEMO = Path(__file__).parents[3] / "demo"
 PLAN = read_plan((DEMO / "plan.yaml").read_text(encoding="utf-8"), "plan.yaml").plan
+GOAL = (DEMO / "goal.txt").read_text(encoding="utf-8")
 TASKS = {task.id: task for task in PLAN.tasks}
 SCRIPTS = {file.name: file.read_text(encoding="utf-8") for file in (DEMO / "scripts").glob("*.yaml")}
 
@@ -63,6 +64,7 @@ def test_the_plan_is_worth_showing() -> None:
 
 def test_each_task_has_its_script() -> None:
     markers = [MARKER.findall(task.description) for task in TASKS.values()]
+    markers.append(MARKER.findall(GOAL))
     assert sorted(markers) == sorted([marker] for marker in load_scripts([DEMO / "scripts"]))
 
 
