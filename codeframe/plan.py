@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from codeframe.budget import NO_LIMIT, Budget
+from codeframe.v1 import plan_pb2
 
 MAX_TASKS = 10_000
 DEFAULT_PRIORITY = 2
@@ -62,6 +63,29 @@ class PlanFault:
 
     path: str
     message: str
+
+
+def read_plan(told: plan_pb2.Plan) -> Plan:
+    """A plan as the API has it, less the budgets of its tasks."""
+    tasks = tuple(
+        PlannedTask(
+            id=task.id,
+            title=task.title,
+            description=task.description,
+            role=task.role,
+            depends_on=tuple(task.depends_on),
+            priority=task.priority if task.HasField("priority") else DEFAULT_PRIORITY,
+            verification=task.verification,
+            setup=task.setup,
+            model=task.model,
+            may_change=frozenset(
+                Protected[plan_pb2.ProtectedKind.Name(kind).removeprefix("PROTECTED_KIND_")]
+                for kind in task.may_change
+            ),
+        )
+        for task in told.tasks
+    )
+    return Plan(told.title, tasks)
 
 
 def faults(plan: Plan) -> list[PlanFault]:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import yaml
 
+from codeframe import plan as rules
+from codeframe.tomlfile import offer
 from codeframe.v1 import plan_pb2
 
 SIZE_LIMIT = 16 * 1024 * 1024
@@ -61,7 +63,7 @@ class PlanFile:
 def read_plan(text: str, path: str) -> PlanFile:
     """Read a plan file; `path` is how errors name it.
 
-    What only the whole plan can tell (cycles, unknown dependencies) is the lead's to judge.
+    What the base must tell (a task's verification) is the lead's to judge.
     Raises PlanFileError, which names every fault found, up to twenty.
     """
     node = _compose(text, path)
@@ -73,7 +75,11 @@ def read_plan(text: str, path: str) -> PlanFile:
         raise PlanFileError([f"{path}:{line}:{at}: {what}" for line, at, what in sorted(reader.problems)])
     if plan.ByteSize() > SIZE_LIMIT:
         raise PlanFileError([f"{path}:1:1: the plan is larger than {SIZE_LIMIT // 1024**2} MiB"])
-    return PlanFile(path, plan, reader.places)
+    file = PlanFile(path, plan, reader.places)
+    if found := rules.faults(rules.read_plan(plan)):
+        told = ((fault.path.removeprefix("plan."), fault.message) for fault in found[:_PROBLEM_LIMIT])
+        raise PlanFileError([f"{file.where(part)}: {part}: {message}" for part, message in told])
+    return file
 
 
 def _compose(text: str, path: str) -> yaml.Node | None:
@@ -131,7 +137,7 @@ class _Reader:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
             at = _join(path, name)
             if name not in known:
-                self._problem(key, at, f"unknown key; known here: {', '.join(sorted(known))}")
+                self._problem(key, at, f"unknown key; {offer(name, known)}")
             elif name in fields:
                 self._problem(key, at, f"stands here twice; first at line {self.places[at][0]}")
             else:

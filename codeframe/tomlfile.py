@@ -120,7 +120,7 @@ class Table:
             self.problem(key, "must name at least one" if key in self._values else "is missing")
         for index, name in enumerate(names):
             if name not in known:
-                self.problem(key, f"{name!r} is not known; {_offer(name, known)}", index)
+                self.problem(key, f"{name!r} is not known; {offer(name, known)}", index)
         return tuple(name for name in names if name in known)
 
     def value(self, key: str) -> object:
@@ -153,7 +153,7 @@ class Table:
     def _note_unknown(self) -> None:
         for key in self._values:
             if key not in self._known:
-                self.problem(key, f"unknown key; {_offer(key, self._known)}")
+                self.problem(key, f"unknown key; {offer(key, self._known)}")
         for table in self._inner:
             table._note_unknown()
 
@@ -167,7 +167,7 @@ class Table:
         return default
 
 
-def _offer(name: str, known: Collection[str]) -> str:
+def offer(name: str, known: Collection[str]) -> str:
     """The nearest known name, and all of them."""
     nearest = difflib.get_close_matches(name, known, n=1)
     meant = f"did you mean {nearest[0]}? " if nearest else ""

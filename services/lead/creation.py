@@ -11,7 +11,7 @@ from typing import Any
 
 from codeframe.errors import Violation
 from codeframe.finders import find_verification
-from codeframe.plan import DEFAULT_PRIORITY, PLANNER, Plan, PlannedTask, Protected, faults
+from codeframe.plan import PLANNER, Plan, PlannedTask, faults, read_plan
 from codeframe.project import PROJECT_FILE, ProjectFile, ProjectFileError, read_project
 from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.assignment import assign_role
@@ -50,7 +50,11 @@ def check_request(request: lead_pb2.CreateRunRequest) -> Plan | None:
 
 def judged(told: plan_pb2.Plan) -> Plan:
     """A plan, with a role for each task. Raises InvalidArgument: INVALID_PLAN, naming each fault."""
-    plan = _plan(told)
+    plan = read_plan(told)
+    tasks = (
+        replace(task, role=task.role or assign_role(task.title, task.description)) for task in plan.tasks
+    )
+    plan = replace(plan, tasks=tuple(tasks))
     found = faults(plan)
     if found:
         violations = [Violation(fault.path, fault.message) for fault in found[:100]]
@@ -59,28 +63,9 @@ def judged(told: plan_pb2.Plan) -> Plan:
     return plan
 
 
-def _plan(plan: plan_pb2.Plan) -> Plan:
-    tasks = tuple(
-        PlannedTask(
-            id=task.id,
-            title=task.title,
-            description=task.description,
-            role=task.role or assign_role(task.title, task.description),
-            depends_on=tuple(task.depends_on),
-            priority=task.priority if task.HasField("priority") else DEFAULT_PRIORITY,
-            verification=task.verification,
-            setup=task.setup,
-            model=task.model,
-            may_change=frozenset(_protected(kind) for kind in task.may_change),
-            budget=budget_from_proto(task.budget),
-        )
-        for task in plan.tasks
-    )
-    return Plan(plan.title, tasks)
-
-
-def _protected(kind: plan_pb2.ProtectedKind.ValueType) -> Protected:
-    return Protected[plan_pb2.ProtectedKind.Name(kind).removeprefix("PROTECTED_KIND_")]
+def _with_role(task: PlannedTask, told: plan_pb2.PlannedTask) -> PlannedTask:
+    role = task.role or assign_role(task.title, task.description)
+    return replace(task, role=role, budget=budget_from_proto(told.budget))
 
 
 def create_run(

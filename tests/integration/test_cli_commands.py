@@ -19,7 +19,8 @@ from codeframe.v1 import events_pb2, evidence_pb2, lead_pb2, state_pb2
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from tests.canned_lead import CannedLead, serve
 
-PLAN = "title: Orders\ntasks:\n- id: api\n  title: The API\n  description: Do it\n  depends_on: [db, api]\n"
+PLAN = "title: Orders\ntasks:\n- id: api\n  title: The API\n  description: Do it\n  depends_on: [db]\n"
+PLAN += "- id: db\n  title: The database\n  description: Do it\n"
 
 
 class Command:
@@ -269,7 +270,7 @@ async def test_a_run_is_asked_for_and_followed(asked_again: CannedLead, tmp_path
         assert await command.ends() == 0
     request = lead.asked("CreateRun")[0]
     assert request.repository == str(tmp_path)
-    assert request.plan.tasks[0].depends_on == ["db", "api"]
+    assert request.plan.tasks[0].depends_on == ["db"]
     assert request.limits.run_timeout.seconds == 5400
     assert request.limits.concurrency == 3
     assert not request.limits.HasField("retries")

@@ -1,9 +1,16 @@
 """A plan file: what it says, and where it is wrong."""
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+import yaml
+
+from codeframe import planfile
 from codeframe.planfile import PlanFileError, read_plan
 from codeframe.v1 import plan_pb2
+from services.runtime.validation import violations
+from tests.json_schema import schema_faults
 
 WHOLE = """\
 title: Orders
@@ -21,7 +28,9 @@ tasks:
     model: claude-x
     may_change: [dependencies, tests, ci]
   - {id: 1.5.1, title: T, description: ""}
+  - {id: base, title: T, description: ""}
 """
+SCHEMA = json.loads((Path(planfile.__file__).parent / "schema" / "plan.schema.json").read_text())
 
 
 def problems(text: str) -> list[str]:
@@ -82,6 +91,103 @@ def test_a_path_has_a_place_in_the_file() -> None:
 )
 def test_an_error_names_file_line_column_and_path(text: str, problem: str) -> None:
     assert problems(text) == [problem]
+
+
+def test_a_key_that_is_nearly_right_is_offered() -> None:
+    assert problems("title: T\ntask: []\ntasks: []")[0] == (
+        "plan.yaml:2:1: task: unknown key; did you mean tasks? Known here: tasks, title"
+    )
+
+
+def plan_of(*tasks: str) -> str:
+    return "title: T\ntasks:\n" + "".join(f"- {{{task}}}\n" for task in tasks)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("title: T\ntasks: []", "plan.yaml:2:8: tasks: the plan has no tasks; add at least one"),
+        (
+            plan_of("id: a, title: ' ', description: D"),
+            "plan.yaml:3:18: tasks[0].title: task 'a' has no title",
+        ),
+        (
+            plan_of("id: a, title: A, description: D", "id: a, title: B, description: D"),
+            "plan.yaml:4:8: tasks[1].id: the id 'a' is taken by tasks[0]; ids are unique in a plan",
+        ),
+        (
+            plan_of("id: a, title: A, description: D, depends_on: [a]"),
+            "plan.yaml:3:50: tasks[0].depends_on[0]: task 'a' depends on itself",
+        ),
+        (
+            plan_of("id: a, title: A, description: D, depends_on: [z]"),
+            "plan.yaml:3:50: tasks[0].depends_on[0]: task 'a' depends on 'z', which no task is called",
+        ),
+        (
+            plan_of(
+                "id: a, title: A, description: D, depends_on: [b]",
+                "id: b, title: B, description: D, depends_on: [a]",
+            ),
+            "plan.yaml:3:1: tasks: the tasks depend on each other in a cycle: a → b → a",
+        ),
+        (
+            plan_of("id: a, title: A, description: D, role: planner"),
+            "plan.yaml:3:43: tasks[0].role: the role planner makes plans; give the task another",
+        ),
+    ],
+)
+def test_what_only_the_whole_plan_tells_is_told_by_its_place(text: str, problem: str) -> None:
+    assert problems(text) == [problem]
+
+
+TAKEN = [WHOLE, plan_of("id: a, title: A, description: D")]
+REFUSED = [
+    "title: T",
+    "tasks: []",
+    "title: T\ntasks: []\ngoal: x",
+    "title: T\ntasks: []",
+    *(
+        plan_of(f"id: a, title: A, description: D, {more}")
+        for more in ("nope: 1", "priority: 5", "depends_on: b", "may_change: [all]", "role: [a]", "model: 1")
+    ),
+    plan_of("id: a, title: A"),
+]
+
+
+@pytest.mark.parametrize("text", TAKEN)
+def test_what_the_parser_takes_the_schema_takes(text: str) -> None:
+    read_plan(text, "plan.yaml")
+    assert schema_faults(yaml.safe_load(text), SCHEMA) == []
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_the_schema_refuses_the_parser_refuses(text: str) -> None:
+    assert schema_faults(yaml.safe_load(text), SCHEMA) != []
+    assert problems(text)
+
+
+def test_the_schema_knows_the_parsers_keys() -> None:
+    task = SCHEMA["$defs"]["task"]
+    assert sorted(SCHEMA["properties"]) == sorted(plan_pb2.Plan.DESCRIPTOR.fields_by_name)
+    assert sorted(task["properties"]) == sorted(plan_pb2.PlannedTask.DESCRIPTOR.fields_by_name)
+    known = f"known here: {', '.join(sorted(task['properties']))}"
+    assert problems(plan_of("id: a, title: A, description: D, 0: 1"))[0].endswith(known)
+
+
+def test_the_schemas_lengths_are_the_apis() -> None:
+    properties = SCHEMA["$defs"]["task"]["properties"]
+    rules = {
+        name: {**rule, **SCHEMA["$defs"].get(rule.get("$ref", "")[8:], {})}
+        for name, rule in properties.items()
+    }
+    lengths = {name: rule["maxLength"] for name, rule in rules.items() if "maxLength" in rule}
+    assert len(lengths) == 7
+    for name, most in lengths.items():
+        for length in (most, most + 1):
+            task = plan_pb2.PlannedTask(id="a", title="A", description="D")
+            setattr(task, name, "a" * length)
+            found = violations(plan_pb2.Plan(title="T", tasks=[task]))
+            assert [each.field for each in found] == ([f"tasks[0].{name}"] if length > most else [])
 
 
 PRIORITY = "must be a number from 0 (first) to 4 (last)"
