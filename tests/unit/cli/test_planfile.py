@@ -169,7 +169,6 @@ def test_what_the_schema_refuses_the_parser_refuses(text: str) -> None:
 def test_the_schema_knows_the_parsers_keys() -> None:
     task = SCHEMA["$defs"]["task"]
     assert sorted(SCHEMA["properties"]) == sorted(plan_pb2.Plan.DESCRIPTOR.fields_by_name)
-    assert sorted(task["properties"]) == sorted(plan_pb2.PlannedTask.DESCRIPTOR.fields_by_name)
     known = f"known here: {', '.join(sorted(task['properties']))}"
     assert problems(plan_of("id: a, title: A, description: D, 0: 1"))[0].endswith(known)
 
