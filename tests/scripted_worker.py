@@ -179,6 +179,8 @@ class ScriptedWork:
         run, report = await _run_command(request, commit, checkout)
         await broadcast(_told(run))
         changed = (await _git(checkout, "diff", "--name-only", work.base_commit, commit)).splitlines()
+        patch = await _git(checkout, "diff", work.base_commit, commit)
+        artifacts = (report, _artifact("diff", patch.encode()), _artifact("log", b"a log\n" * 100_000))
         return TaskResult(
             attempt_id=request.attempt_id,
             outcome=Outcome.SUCCEEDED if run.green else Outcome.VERIFICATION_FAILED,
@@ -193,7 +195,7 @@ class ScriptedWork:
             files=tuple(FileChange(name, "modified") for name in changed),
             verifications=(run,),
             usage=(usage,),
-            artifacts={each.name: each for each in (report, _artifact("log", b"a log\n" * 100_000))},
+            artifacts={each.name: each for each in artifacts},
             sandbox_mode="none",
         )
 

@@ -6,8 +6,9 @@ from codeframe.plan import PLANNER
 from codeframe.v1 import evidence_pb2, plan_pb2, worker_pb2
 from services.lead.artifacts import ArtifactStore
 from services.lead.assignment import WORDS
+from services.lead.digest import digest
 from services.lead.integrator import attempt_branch, candidate_branch, head_branch
-from services.lead.machine.state import AttemptKind, Binding, Check, PreviousAttempt, Run
+from services.lead.machine.state import AttemptKind, Binding, Check, Run
 from services.lead.machine.wanted import Placement
 from services.lead.public import allowance_to_proto, outcome_to_proto
 
@@ -50,6 +51,9 @@ class Requests:
             request.verify.commit, request.verify.branch = wanted.commit, branch
         else:
             request.task.CopyFrom(_task(run, wanted))
+            if wanted.previous:
+                excused = request.checks.baseline.red_tests
+                request.task.previous.CopyFrom(await digest(self._artifacts, wanted.previous, excused))
         return request.SerializeToString(deterministic=True)
 
     async def _checks(self, check: Check) -> worker_pb2.Checks:
@@ -89,12 +93,9 @@ def _plan(run: Run, wanted: Placement, roles: frozenset[str]) -> worker_pb2.Plan
         model=run.facts.planner_model,
     )
     if wanted.previous:
-        work.previous.CopyFrom(_previous(wanted.previous))
+        work.previous.outcome = outcome_to_proto(wanted.previous.outcome)
+        work.previous.message = wanted.previous.message
     return work
-
-
-def _previous(previous: PreviousAttempt) -> worker_pb2.PreviousAttempt:
-    return worker_pb2.PreviousAttempt(outcome=outcome_to_proto(previous.outcome), message=previous.message)
 
 
 def _task(run: Run, wanted: Placement) -> worker_pb2.TaskWork:
@@ -117,6 +118,4 @@ def _task(run: Run, wanted: Placement) -> worker_pb2.TaskWork:
     if scope := run.facts.scopes.get(wanted.role):
         work.scope.allow.extend(scope.allow)
         work.scope.deny.extend(scope.deny)
-    if wanted.previous:
-        work.previous.CopyFrom(_previous(wanted.previous))
     return work

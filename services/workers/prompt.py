@@ -6,6 +6,7 @@ from services.workers.tools.clip import clip
 from services.workers.work import PlanWork, PreviousAttempt, TaskWork
 
 MAX_PREVIOUS = 20_000
+MAX_DIFF = 30_000
 MAX_FINDINGS = 30_000
 
 RULES = """\
@@ -54,7 +55,7 @@ def _plan_prompt(work: PlanWork, base: BaseFacts) -> str:
     )
     parts = [f"# Goal\n\n{work.goal.strip()}", f"# What a plan needs\n\n{facts}"]
     if work.previous is not None:
-        parts.append(_previous(work.previous))
+        parts.append(_previous(work.previous, is_here=False))
     return "\n\n".join(parts)
 
 
@@ -69,7 +70,7 @@ def _task_prompt(task: TaskWork, base: BaseFacts, role: Role) -> str:
             "was interrupted. Look at it first, and go on from it."
         )
     if task.previous is not None:
-        parts.append(_previous(task.previous))
+        parts.append(_previous(task.previous, is_here=bool(task.start_commit)))
     return "\n\n".join(parts)
 
 
@@ -94,11 +95,19 @@ def _may_change(task: TaskWork) -> list[str]:
     return [f"- This task may also change: {named}."] if named else []
 
 
-def _previous(previous: PreviousAttempt) -> str:
-    return (
-        f"# The attempt before this one\n\nIt ended as {previous.outcome}:\n\n"
-        f"{clip(previous.message, MAX_PREVIOUS)}\n\nDo it differently where that is why."
-    )
+def _previous(previous: PreviousAttempt, *, is_here: bool) -> str:
+    """Say how the attempt before ended; `is_here`: its work is in the workspace."""
+    parts = [
+        f"# The attempt before this one\n\nIt ended as {previous.outcome}:",
+        clip(previous.message, MAX_PREVIOUS),
+    ]
+    if previous.red_tests:
+        parts.append(f"Tests that were red then:\n\n{clip(previous.red_tests, MAX_PREVIOUS)}")
+    if previous.diff:
+        where = "which is in your workspace" if is_here else "none of which is in your workspace"
+        parts.append(f"What it changed, {where}:\n\n{clip(previous.diff, MAX_DIFF)}")
+    parts.append("Do it differently where that is why.")
+    return "\n\n".join(parts)
 
 
 def correction_prompt(number: int, limit: int, verdict: Verdict) -> str:

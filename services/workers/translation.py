@@ -133,7 +133,9 @@ def _read_plan(plan: worker_pb2.PlanWork) -> PlanWork:
 
 
 def _read_previous(previous: worker_pb2.PreviousAttempt) -> PreviousAttempt:
-    return PreviousAttempt(_outcome_name(previous.outcome), previous.message)
+    return PreviousAttempt(
+        _outcome_name(previous.outcome), previous.message, previous.diff, previous.red_tests
+    )
 
 
 def _read_verify(verify: worker_pb2.VerifyWork) -> VerifyWork:

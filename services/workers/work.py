@@ -58,10 +58,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class PreviousAttempt:
-    """How the attempt before ended, as the agent is told."""
+    """How the attempt before ended, as the agent is told: why, its patch, and the tests that were red."""
 
     outcome: str
     message: str
+    diff: str = ""
+    red_tests: str = ""
 
 
 @dataclass(frozen=True, slots=True)

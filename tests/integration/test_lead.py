@@ -131,7 +131,7 @@ async def test_the_artifacts_of_an_attempt_are_held_by_the_lead(house: House) ->
         attempt_id = f"{run.run_id}.a.1"
     async with house.lead() as lead:
         listed = await lead.stub.ListArtifacts(lead_pb2.ListArtifactsRequest(attempt_id=attempt_id))
-        assert [each.name for each in listed.artifacts] == ["log", "test-report"]
+        assert [each.name for each in listed.artifacts] == ["diff", "log", "test-report"]
         call = lead.stub.ReadArtifact(lead_pb2.ReadArtifactRequest(attempt_id=attempt_id, name="log"))
         assert b"".join([part.data async for part in call]) == b"a log\n" * 100_000
 
@@ -217,6 +217,8 @@ async def test_green_alone_and_red_together_is_caught_and_one_is_done_again(hous
         assert again.previous
         assert again.previous.outcome == "integration_failed"
         assert "together" in again.previous.message
+        assert again.previous.red_tests == "together"
+        assert f"b/together-{1 if again.task_id == 'a' else 2}" in again.previous.diff
         heads = [each.head_commit for each in await lead.told(run.run_id, "run_status_changed")]
         for head in [*heads, ended.head_commit]:
             files = files_at(house.project, head)
@@ -237,6 +239,23 @@ async def test_a_failure_is_retried_and_told_why(house: House) -> None:
         ]
         done = (await lead.tasks(run.run_id))["a"]
         assert (done.attempts, done.retries) == (3, 2)
+
+
+async def test_the_next_attempt_is_told_what_the_last_one_changed_and_which_tests_were_red(
+    house: House,
+) -> None:
+    house.script.files["a.1"] = {"red": "wrong\n", "big": "x\n" * 20_000}
+    async with house.worker() as worker, house.lead(worker) as lead:
+        run = await lead.create(task("a"))
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+    first, second = house.script.work("a")
+    assert first.previous is None
+    assert second.previous
+    assert (second.start_commit, second.previous.outcome) == ("", "verification_failed")
+    assert second.previous.red_tests == "red"
+    assert "+++ b/big" in second.previous.diff
+    assert second.previous.diff.endswith("[... the rest is left out ...]\n")
+    assert len(second.previous.diff) < 25_000
 
 
 async def test_a_failed_task_skips_its_dependents_and_no_other(house: House) -> None:

@@ -210,7 +210,15 @@ def _task_ended(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
         message = "the worker told success and no commit: a fault of its own"
         merge.again_or_failed(draft, task, Outcome.INTERNAL, message, None)
     else:
-        merge.again_or_failed(draft, task, ended.outcome, ended.message, own)
+        merge.again_or_failed(
+            draft,
+            task,
+            ended.outcome,
+            ended.message,
+            own,
+            attempt_id=attempt.id,
+            report_attempt=attempt.id,
+        )
 
 
 def _base_verified(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:

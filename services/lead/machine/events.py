@@ -264,6 +264,8 @@ class RetryScheduled:
     message: str
     costs_retry: bool
     own: OwnCommit | None
+    attempt_id: str = ""
+    report_attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,7 +247,7 @@ def _retry(run: Run, event: e.RetryScheduled) -> None:
             task,
             endings=endings,
             retries=task.retries + event.costs_retry,
-            previous=PreviousAttempt(event.reason, event.message),
+            previous=PreviousAttempt(event.reason, event.message, event.attempt_id, event.report_attempt),
             own=event.own,
             alone=False,
         )

@@ -26,15 +26,29 @@ REDS_BEFORE_SINGLY = 2
 INCONCLUSIVE_CAP = 10
 
 
-def again_or_failed(draft: Draft, task: Task, outcome: Outcome, message: str, own: OwnCommit | None) -> None:
-    """Attempt a task again, where §5's table says so; else it has FAILED, and its dependents are SKIPPED."""
+def again_or_failed(
+    draft: Draft,
+    task: Task,
+    outcome: Outcome,
+    message: str,
+    own: OwnCommit | None,
+    *,
+    attempt_id: str = "",
+    report_attempt: str = "",
+) -> None:
+    """Attempt a task again, where §5's table says so; else it has FAILED, and its dependents are SKIPPED.
+
+    The next attempt is told what `attempt_id` changed, and the red tests of `report_attempt`.
+    """
     times = task.endings.get(outcome, 0) + 1
     again = what_follows(outcome, times, task.retries, draft.run.facts.limits.retries)
     if again is None:
         fail(draft, task, outcome, message)
         return
     kept = own if again.start is StartFrom.OWN_COMMIT else None
-    draft.emit(e.RetryScheduled(task.id, outcome, message, again.costs_retry, kept))
+    draft.emit(
+        e.RetryScheduled(task.id, outcome, message, again.costs_retry, kept, attempt_id, report_attempt)
+    )
     if again.pause:
         draft.emit(
             e.TaskStatusChanged(
@@ -77,7 +91,9 @@ def stacked(draft: Draft, stack: h.Stacked) -> None:
     queued = {task.id for task in run.merging}
     for task_id, conflict in stack.conflicts.items():
         if task_id in queued:
-            again_or_failed(draft, run.tasks[task_id], Outcome.CONFLICT, conflict, None)
+            task = run.tasks[task_id]
+            whose = task.own.attempt_id if task.own else ""
+            again_or_failed(draft, task, Outcome.CONFLICT, conflict, None, attempt_id=whose)
     if not stack.tasks or not queued.issuperset(stack.tasks):
         return
     pending = tuple(sorted(key for key in _checks(run, stack.tasks) if not run.is_green(stack.tree, key)))
@@ -111,14 +127,14 @@ def checked(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
         _integrate_if_green(draft)
     elif ended.outcome in RED:
         draft.emit(e.CandidateChecked(attempt.check, False, attempt.id))
-        _drop_if_red_enough(draft, ended.message)
+        _drop_if_red_enough(draft, ended)
     else:
         draft.emit(e.CandidateChecked(attempt.check, None, attempt.id))
         if candidate.inconclusive + 1 > INCONCLUSIVE_CAP:
             fail_internally(draft, f"a candidate's verification gave no answer: {ended.message}")
 
 
-def _drop_if_red_enough(draft: Draft, message: str) -> None:
+def _drop_if_red_enough(draft: Draft, ended: h.Ended) -> None:
     """Red twice: its tasks singly. One red alone: INTEGRATION_FAILED."""
     candidate = draft.run.core.candidate
     if not candidate:
@@ -129,7 +145,15 @@ def _drop_if_red_enough(draft: Draft, message: str) -> None:
         return
     draft.emit(e.CandidateDropped(candidate.number))
     if len(tasks) == 1:
-        again_or_failed(draft, tasks[0], Outcome.INTEGRATION_FAILED, message, None)
+        again_or_failed(
+            draft,
+            tasks[0],
+            Outcome.INTEGRATION_FAILED,
+            ended.message,
+            None,
+            attempt_id=tasks[0].own.attempt_id if tasks[0].own else "",
+            report_attempt=ended.attempt_id,
+        )
     else:
         draft.emit(*(e.QueuedAlone(task.id) for task in tasks))
 

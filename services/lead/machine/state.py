@@ -128,10 +128,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class PreviousAttempt:
-    """How the attempt before ended, as the next one is told."""
+    """How the attempt before ended, as the next one is told.
+
+    `attempt_id` holds what it changed; `report_attempt` the test report that was red, its own or that of
+    a candidate with its commit. Both may be empty.
+    """
 
     outcome: Outcome
     message: str
+    attempt_id: str = ""
+    report_attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,8 @@ async def test_the_prompt_tells_task_base_and_the_attempt_before(start: Start) -
     attempt = start(done())
     task = TaskWork(
         "1.2", "Add a sum", TASK.description, 2, "a" * 40, "codeframe/x", "b" * 40, "claude-other",
-        frozenset({Protected.DEPENDENCIES}), PreviousAttempt("CONFLICT", "CONFLICT (content): sum.py"),
+        frozenset({Protected.DEPENDENCIES}),
+        PreviousAttempt("CONFLICT", "CONFLICT (content): sum.py", "+++ b/sum.py", "test_sum\nassert 3 == 4"),
     )  # fmt: skip
     await attempt.agent.execute_task(task)
     told = attempt.told(1)
@@ -227,6 +228,8 @@ async def test_the_prompt_tells_task_base_and_the_attempt_before(start: Start) -
     ):
         assert fact in told
     assert "It ended as CONFLICT:\n\nCONFLICT (content): sum.py" in told
+    assert "Tests that were red then:\n\ntest_sum\nassert 3 == 4" in told
+    assert "What it changed, which is in your workspace:\n\n+++ b/sum.py" in told
     assert attempt.model.asked[0].model == "claude-other"
 
 
