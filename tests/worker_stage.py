@@ -22,8 +22,9 @@ from services.runtime.server import Server
 from services.runtime.settings import ServerSettings
 from services.workers.attempt import AttemptPerformer, Means
 from services.workers.attempts import Attempts, Capability
-from services.workers.clock import SystemClock
+from services.workers.clock import Clock, SystemClock
 from services.workers.data_folder import DataFolder
+from services.workers.model.claude import ClaudeModel
 from services.workers.model.conversation import Conversation, Reply, Stop, ToolCall, TurnObserver, UserMessage
 from services.workers.roles.role import load_role
 from services.workers.sandbox import Sandbox
@@ -141,10 +142,19 @@ def _wait_for_children_as_a_server_does() -> None:
 
 
 @asynccontextmanager
-async def serving(folder: Path, sandbox: str = "auto", slots: int = 4) -> AsyncIterator[Worker]:
-    """A worker of all roles, whose data is in a folder; it is drained in the end."""
+async def serving(
+    folder: Path,
+    sandbox: str = "auto",
+    slots: int = 4,
+    claude: ClaudeModel | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Worker]:
+    """A worker of all roles, whose data is in a folder; it is drained in the end.
+
+    It asks a real client of the provider where there is one, else its scripted model.
+    """
     _wait_for_children_as_a_server_does()
-    data, clock, model = DataFolder(folder, Git(os.environ)), SystemClock(), ScriptedModel()
+    data, clock, model = DataFolder(folder, Git(os.environ)), clock or SystemClock(), ScriptedModel()
     await data.open()
     box = await Sandbox.open(sandbox, scratch=data.scratch, hidden=(data.root, Path.home()))
     means = Means(
@@ -152,7 +162,7 @@ async def serving(folder: Path, sandbox: str = "auto", slots: int = 4) -> AsyncI
         sandbox=box,
         setup=Setup(box, data.environments, find_toolchain(), network=False),
         roles={name: load_role(name) for name in ROLES},
-        model=model,
+        model=claude or model,
         model_name="claude-scripted",
         model_endpoint="http://127.0.0.1:9",
         clock=clock,
@@ -164,7 +174,8 @@ async def serving(folder: Path, sandbox: str = "auto", slots: int = 4) -> AsyncI
         attempts = Attempts(group, AttemptPerformer(means), can, clock, "this-process")
         server = Server(settings, services=("codeframe.v1.WorkerService",))
         identity = Identity("w1", "0.1.0", "claude-scripted", means.model_endpoint, "0123456789ab")
-        worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(attempts, identity), server.grpc)
+        servicer = WorkerServicer(attempts, identity, (lambda: claude.pauses) if claude else tuple)
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(servicer, server.grpc)
         await server.start()
         async with open_channel(server.address) as channel:
             stub = worker_pb2_grpc.WorkerServiceStub(channel)
