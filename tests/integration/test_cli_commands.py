@@ -341,6 +341,10 @@ async def test_what_the_lead_finds_in_a_plan_is_shown_by_its_lines(lead: CannedL
         (["--goal", " ", "--repo", "."], "--goal: is blank"),
         (["nope.yaml", "--repo", "."], "nope.yaml: No such file or directory"),
         (["bad.yaml", "--repo", "."], "bad.yaml:1:1: tasks: is missing"),
+        (
+            ["cycle.yaml", "--repo", "."],
+            "cycle.yaml:3:1: tasks: the tasks depend on each other in a cycle: api → db",
+        ),
         (["binary.yaml", "--repo", "."], "binary.yaml: not UTF-8 text"),
         (["plan.yaml", "--repo", "nope"], "--repo nope: no such folder"),
         (["plan.yaml", "--repo", ".", "--timeout", "soon"], "'soon' is not a duration"),
@@ -359,6 +363,7 @@ def test_bad_usage_is_exit_code_2(
     monkeypatch.delenv("CODEFRAME_LEAD", raising=False)
     (tmp_path / "plan.yaml").write_text(PLAN)
     (tmp_path / "bad.yaml").write_text("title: T")
+    (tmp_path / "cycle.yaml").write_text(PLAN + "  depends_on: [api]\n")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     result = CliRunner().invoke(main, ["run", *arguments])
     assert result.exit_code == 2

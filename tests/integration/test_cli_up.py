@@ -217,13 +217,13 @@ async def test_a_run_that_is_left_goes_on(state: dict[str, str], tmp_path: Path)
 
 async def test_a_refused_plan_is_bad_usage_and_leaves_nothing(state: dict[str, str], tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
-    plan.write_text(PLAN + "  depends_on: [page]\n")
+    plan.write_text(PLAN.replace("backend", "Painter"))
     repo = str(repository(tmp_path / "repo"))
     async with command(state, "run", str(plan), "--repo", repo) as run:
         await run.prints("gateway http://")
         processes = everything(fleet(state))
         assert await run.ends() == 2
-        assert f"{plan}:8:16: tasks[0].depends_on[0]: task 'page' depends on itself" in run.out
+        assert f"{plan}:6:9: tasks[0].role: does not match" in run.out
         await processes.gone()
     assert [path.name for path in (Path(repo) / ".git" / "refs" / "heads").iterdir()] == ["main"]
 
