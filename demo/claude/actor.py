@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from demo.claude.bill import Bill
 from demo.claude.cache import PromptCache, estimate, size
 from demo.claude.conversation import Conversation, read_conversation
-from demo.claude.errors import ApiError, error_body, error_type
+from demo.claude.errors import ApiError, error_body
 from demo.claude.limits import Limits
 from demo.claude.reply import Reply, delta_text, events, message, reply
-from demo.claude.request import MessagesRequest, read_request
+from demo.claude.request import MessagesRequest, Prompt, read_prompt, read_request
 from demo.claude.script import Fault, Mismatch, Script, Step, check_calls
 from demo.claude.stream import Dropped, encode_event
 
 log = logging.getLogger("scripted-claude")
-
-_OVERLOADED = 529
 
 
 class Actor:
@@ -57,8 +55,7 @@ class Actor:
         conversation = None
         try:
             request = read_request(body)
-            if request.model not in self._models:
-                raise ApiError(404, f"model: {request.model}")
+            self._check_model(request)
             conversation = read_conversation(request)
             headers = self._limits.take()
             self._limits.check_length(size(request))
@@ -76,6 +73,16 @@ class Actor:
         pace = step.pace * self._pace
         return Turn(request_id, request.stream, said, pace, fault, self._bill, headers)
 
+    def count(self, body: bytes) -> int:
+        """The tokens of a request's input, as its usage would add up to. Raises ApiError."""
+        prompt = read_prompt(body)
+        self._check_model(prompt)
+        return size(prompt)
+
+    def _check_model(self, prompt: Prompt) -> None:
+        if prompt.model not in self._models:
+            raise ApiError(404, f"model: {prompt.model}")
+
     def _choose(self, request: MessagesRequest, conversation: Conversation) -> tuple[Step, Fault | None]:
         script = self._scripts.get(conversation.marker)
         try:
@@ -92,7 +99,9 @@ class Actor:
         self._tried[place] += 1
         if fault is None or fault.status is None:
             return step, fault
-        raise ApiError(fault.status, "scripted Claude: its script orders this", fault.retry_after)
+        raise ApiError(
+            fault.status, "scripted Claude: its script orders this", fault.retry_after, fault.headers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,7 @@ class Turn:
             for at, event in enumerate(told):
                 if at == strike and await self._ends_here():
                     if self.fault and self.fault.error_after is not None:
-                        yield self._error_event()
+                        yield self._error_event(self.fault.error)
                     return
                 text = delta_text(event)
                 if text and self.pace:
@@ -160,8 +169,8 @@ class Turn:
             return False
         return True
 
-    def _error_event(self) -> bytes:
-        return encode_event(error_body(error_type(_OVERLOADED), "Overloaded", self.request_id))
+    def _error_event(self, kind: str) -> bytes:
+        return encode_event(error_body(kind, "scripted Claude: its script orders this", self.request_id))
 
     def _end(self, finished: bool, sent: str) -> None:
         if finished:

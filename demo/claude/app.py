@@ -38,6 +38,10 @@ def make_app(
             return BodyResponse(turn.events(), "text/event-stream; charset=utf-8", request_id, turn.headers)
         return BodyResponse(turn.whole(), "application/json", request_id, turn.headers)
 
+    async def count_tokens(http: Request, request_id: str) -> Response:
+        tokens = actor.count(await _body(http))
+        return JSONResponse({"input_tokens": tokens}, headers={"request-id": request_id})
+
     async def list_models(http: Request, request_id: str) -> Response:
         return JSONResponse(model_page(models), headers={"request-id": request_id})
 
@@ -71,6 +75,7 @@ def make_app(
     app = Starlette(
         routes=[
             Route("/v1/messages", api(messages), methods=["POST"]),
+            Route("/v1/messages/count_tokens", api(count_tokens), methods=["POST"]),
             Route("/v1/models", api(list_models)),
             Route("/v1/models/{model}", api(get_model)),
             Route("/_scripted/bill", show_bill),

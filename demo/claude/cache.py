@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from demo.claude.request import CacheControl, MessagesRequest, cacheable_blocks
+from demo.claude.request import CacheControl, Prompt, cacheable_blocks
 
 LOOKBACK = 20
 MAX_ENTRIES = 10_000
@@ -60,7 +60,7 @@ class PromptCache:
         self._now = now
         self._expiry: dict[str, float] = {}
 
-    def count(self, request: MessagesRequest) -> InputTokens:
+    def count(self, request: Prompt) -> InputTokens:
         """Divide a request's input, and write its breakpoints' prefixes."""
         places = list(_places(request))
         breakpoints = [at for at, place in enumerate(places) if place.ttl is not None]
@@ -96,12 +96,12 @@ class PromptCache:
         self._expiry[digest] = until
 
 
-def size(request: MessagesRequest) -> int:
+def size(request: Prompt) -> int:
     """All tokens of a request's input."""
     return list(_places(request))[-1].tokens
 
 
-def _places(request: MessagesRequest) -> Iterator[_Place]:
+def _places(request: Prompt) -> Iterator[_Place]:
     blocks = cacheable_blocks(request)
     headings = [
         *("tool" for _ in request.tools),
@@ -119,7 +119,7 @@ def _places(request: MessagesRequest) -> Iterator[_Place]:
         )
 
 
-def _heading(request: MessagesRequest, at: int) -> str:
+def _heading(request: Prompt, at: int) -> str:
     """What a block of a message hangs on besides those before it: a change of these starts messages anew."""
     settings = [request.tool_choice, request.thinking]
     dumped = [setting and setting.model_dump() for setting in settings]

@@ -5,12 +5,13 @@ structured output, containers) are refused by name, as unknown ones are.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from demo.claude.catalogue import MAX_OUTPUT_TOKENS
 from demo.claude.errors import ApiError
+from demo.claude.strict_schema import check_strict
 
 MAX_BREAKPOINTS = 4
 
@@ -115,34 +116,54 @@ class _Metadata(_Strict):
     user_id: str | None = None
 
 
-class MessagesRequest(_Strict):
-    """The body of `POST /v1/messages`."""
+class Prompt(_Strict):
+    """The body of `POST /v1/messages/count_tokens`: what is said to the model."""
 
     model: Annotated[str, Field(min_length=1)]
-    max_tokens: Annotated[int, Field(gt=0, le=MAX_OUTPUT_TOKENS)]
     messages: Annotated[list[Message], Field(min_length=1, max_length=100_000)]
     system: Annotated[list[Text], BeforeValidator(_as_blocks)] = []
     tools: list[Tool] = []
     tool_choice: ToolChoice | None = None
-    stream: bool = False
     cache_control: CacheControl | None = None
-    metadata: _Metadata | None = None
     thinking: _Thinking | None = None
     output_config: _OutputConfig | None = None
-    service_tier: Literal["auto", "standard_only"] = "auto"
     speed: Literal["standard"] | None = None
+
+
+class MessagesRequest(Prompt):
+    """The body of `POST /v1/messages`."""
+
+    max_tokens: Annotated[int, Field(gt=0, le=MAX_OUTPUT_TOKENS)]
+    stream: bool = False
+    metadata: _Metadata | None = None
+    service_tier: Literal["auto", "standard_only"] = "auto"
     inference_geo: str | None = None
     container: None = None
     diagnostics: None = None
 
 
+_Body = TypeVar("_Body", bound=Prompt)
+
+
 def read_request(body: bytes) -> MessagesRequest:
-    """Read a request's body.
+    """Read the body of a request for a message.
 
     Raises ApiError (400) that names the first field at fault.
     """
+    return _read(MessagesRequest, body)
+
+
+def read_prompt(body: bytes) -> Prompt:
+    """Read the body of a request to count tokens.
+
+    Raises ApiError (400) that names the first field at fault.
+    """
+    return _read(Prompt, body)
+
+
+def _read(kind: type[_Body], body: bytes) -> _Body:
     try:
-        request = MessagesRequest.model_validate_json(body)
+        request = kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -157,7 +178,7 @@ def read_request(body: bytes) -> MessagesRequest:
     return request
 
 
-def cacheable_blocks(request: MessagesRequest) -> Sequence[Tool | Text | ToolUse | ToolResult]:
+def cacheable_blocks(request: Prompt) -> Sequence[Tool | Text | ToolUse | ToolResult]:
     """Everything of a request that can bear a cache breakpoint, in the order of its prefix."""
     spoken = [block for message in request.messages for block in message.content]
     return [*request.tools, *request.system, *spoken]
@@ -242,7 +263,7 @@ def _check_pairing(at: int, before: Message | None, message: Message) -> None:
         )
 
 
-def _check_tools(request: MessagesRequest) -> None:
+def _check_tools(request: Prompt) -> None:
     names = [tool.name for tool in request.tools]
     for at, tool in enumerate(request.tools):
         if tool.name in names[:at]:
@@ -250,7 +271,7 @@ def _check_tools(request: MessagesRequest) -> None:
         if tool.input_schema.get("type") != "object":
             raise ApiError(400, f"tools.{at}.input_schema.type: Input should be 'object'")
         if tool.strict:
-            _check_strict(f"tools.{at}.input_schema", tool.input_schema)
+            check_strict(f"tools.{at}.input_schema", tool.input_schema)
     if request.tool_choice is None:
         return
     if not names:
@@ -259,34 +280,3 @@ def _check_tools(request: MessagesRequest) -> None:
         raise ApiError(
             400, f"tool_choice.name: Tool '{request.tool_choice.name}' not found in provided tools"
         )
-
-
-# What a strict tool's schema may not say: the provider cannot hold the model to it.
-_UNSUPPORTED = frozenset(
-    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
-    | {"minLength", "maxLength", "maxItems", "uniqueItems"}
-)
-
-
-def _check_strict(where: str, schema: object) -> None:
-    """A strict tool's schema names every property that it allows, at any depth, and no unsupported bound."""
-    if not isinstance(schema, dict):
-        return
-    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
-        raise ApiError(
-            400, f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to false"
-        )
-    if unsupported := sorted(_UNSUPPORTED & schema.keys()):
-        raise ApiError(400, f"{where}: a strict schema does not support: {', '.join(unsupported)}")
-    for key in ("properties", "$defs"):
-        for name, inner in _items(schema.get(key)):
-            _check_strict(f"{where}.{key}.{name}", inner)
-    for key in ("anyOf", "allOf"):
-        alternatives = schema.get(key)
-        for at, inner in enumerate(alternatives if isinstance(alternatives, list) else []):
-            _check_strict(f"{where}.{key}.{at}", inner)
-    _check_strict(f"{where}.items", schema.get("items"))
-
-
-def _items(table: object) -> list[tuple[str, object]]:
-    return list(table.items()) if isinstance(table, dict) else []

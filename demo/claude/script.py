@@ -1,4 +1,4 @@
-"""Scripts: what to say where. Their language is told in demo/scripts/README.md."""
+"""Scripts: what to say where. Their language is told in docs/scripted-claude.md."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,10 +68,14 @@ class Fault(_Strict):
 
     status: Annotated[int | None, Field(ge=400, le=599)] = None
     retry_after: Annotated[float | None, Field(ge=0)] = None
+    headers: dict[
+        Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], Annotated[str, Field(pattern=r"^[ -~]*$")]
+    ] = {}
     empty: Literal[True] | None = None
     drop_after: Annotated[int | None, Field(ge=1)] = None
     end_after: Annotated[int | None, Field(ge=1)] = None
     error_after: Annotated[int | None, Field(ge=1)] = None
+    error: Literal["overloaded_error", "api_error", "rate_limit_error", "timeout_error"] = "overloaded_error"
     stall_after: Annotated[int | None, Field(ge=1)] = None
     seconds: Annotated[float, Field(gt=0, le=STALL_SECONDS)] = STALL_SECONDS
     garble: Literal[True] | None = None
@@ -83,8 +87,14 @@ class Fault(_Strict):
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(kinds)}")
-        if self.retry_after is not None and self.status is None:
-            raise ValueError("retry_after goes with status")
+        for name, kind in (
+            ("retry_after", "status"),
+            ("headers", "status"),
+            ("error", "error_after"),
+            ("seconds", "stall_after"),
+        ):
+            if name in self.model_fields_set and kind not in given:
+                raise ValueError(f"{name} goes with {kind}")
         return self
 
 
