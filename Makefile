@@ -37,6 +37,11 @@ test: $(READY) ## Runs every test that needs no key
 soak: $(READY) ## Does ten tasks 50 times over, under a watchdog
 	$(BIN)/python -m pytest tests/integration/test_soak.py --rounds 50
 
+.PHONY: bench bench-throttle
+bench: bench-throttle ## Measures on real processes, and prints what it found
+bench-throttle: $(READY)
+	$(BIN)/python -m bench.throttle
+
 # Each check is a target of its own, so that `make lint` and the like work alone.
 .PHONY: check lint format-check types layers proto-lint proto-drift proto-snapshot
 check: lint format-check types layers proto-lint proto-drift proto-snapshot ## Checks style, types, import layers and protos

@@ -1,0 +1,1 @@
+"""Measurements on real processes, printed. Not part of the distribution."""
