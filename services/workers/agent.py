@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from services.workers.allowance import check_may_go_on
 from services.workers.broadcast import (
     Activity,
     Broadcast,
@@ -146,7 +145,8 @@ class WorkerAgent:
             self._repeats.found(reply.calls, observed.results)
 
     async def _query(self) -> Reply:
-        check_may_go_on(self._limits, self._turns, self._usage.values())
+        if self._turns >= self._limits.turns:
+            raise AttemptFailed(Outcome.STUCK, f"not done after {self._turns} turns")
         self._purse.begin_turn()
         self._turns += 1
         turn = Turn(self._desk, self._broadcast, self._clock, self._purse)

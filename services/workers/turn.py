@@ -24,6 +24,10 @@ class Turn:
         self.request_ids: tuple[str, ...] = ()
         self.waited = 0.0
 
+    def begin_try(self) -> None:
+        """A request is about to be sent. Raises AttemptFailed where no more may be spent."""
+        self._purse.ask_again()
+
     def paid(self, usage: ModelUsage, request_id: str) -> None:
         """Add a try; all are one turn, of the model that was named last."""
         before = ModelUsage(usage.model) if self.usage is None else replace(self.usage, model=usage.model)

@@ -94,6 +94,7 @@ class ClaudeModel:
         bad_replies = 0
         while True:
             ticket = await self._pass(gate, waiting)
+            observer.begin_try()
             tried = _Try(conversation.model)
             try:
                 async with asyncio.timeout(self._patience.one_try):

@@ -85,6 +85,10 @@ class ConversationTooLong(Exception):
 class TurnObserver(Protocol):
     """Who asks for a turn, as the model tells it what the turn takes."""
 
+    def begin_try(self) -> None:
+        """A request is about to be sent. Raises AttemptFailed where no more may be spent."""
+        ...
+
     def paid(self, usage: ModelUsage, request_id: str) -> None:
         """A try ended that may be billed: by a reply, an error, or a cancel. At most one call a try."""
         ...

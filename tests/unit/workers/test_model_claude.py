@@ -76,7 +76,13 @@ class Observer:
         self.request_ids: list[str] = []
         self.waits: list[float] = []
         self.reasons: list[str] = []
+        self.tries, self.may_try = 0, 1000
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    def begin_try(self) -> None:
+        self.tries += 1
+        if self.tries > self.may_try:
+            raise AttemptFailed(Outcome.ALLOWANCE_SPENT, "all is spent")
 
     def paid(self, usage: ModelUsage, request_id: str) -> None:
         self.usages.append(usage)
@@ -432,6 +438,15 @@ async def test_three_replies_that_cannot_be_used_are_the_end(fault: str) -> None
         failed = await asked.failure()
     assert failed.outcome is Outcome.BAD_MODEL_REPLY
     assert detail in failed.message
+
+
+@pytest.mark.parametrize("answer", [BAD["tool JSON list"][0], status(529, "overloaded_error", "Overloaded")])
+async def test_no_request_is_sent_that_may_not_be_paid(answer: Answer) -> None:
+    async with asking(answer) as asked:
+        asked.observer.may_try = 1
+        failed = await asked.failure()
+    assert failed.outcome is Outcome.ALLOWANCE_SPENT
+    assert len(asked.served.bodies) == 1
 
 
 async def test_a_refusal_is_paid_all_the_same() -> None:
