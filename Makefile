@@ -42,6 +42,10 @@ bench: bench-throttle ## Measures on real processes, and prints what it found
 bench-throttle: $(READY)
 	$(BIN)/python -m bench.throttle
 
+.PHONY: attack
+attack: $(READY) ## Tries to have bad work accepted, and to do harm from inside the sandbox; ends with the numbers
+	@$(BIN)/python -m pytest -q -p no:randomly -m "not live" tests/attack
+
 # Each check is a target of its own, so that `make lint` and the like work alone.
 .PHONY: check lint format-check types layers proto-lint proto-drift proto-snapshot
 check: lint format-check types layers proto-lint proto-drift proto-snapshot ## Checks style, types, import layers and protos

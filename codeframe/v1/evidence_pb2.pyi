@@ -612,6 +612,8 @@ class TestReport(_message.Message):
     COMMAND_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     TESTS_FIELD_NUMBER: _builtins.int
+    STEERING_FIELD_NUMBER: _builtins.int
+    GONE_TESTS_FIELD_NUMBER: _builtins.int
     command: _builtins.str
     """The command that made it."""
     commit: _builtins.str
@@ -620,16 +622,29 @@ class TestReport(_message.Message):
     def tests(self) -> _containers.RepeatedCompositeFieldContainer[Global___TestCase]:
         """Every test that was found, in the report's order."""
 
+    @_builtins.property
+    def steering(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of the tree takes part in how tests are found, run or told, such as
+        "tests/conftest.py: pytest_collection_modifyitems (1c2b...)". What is new
+        since the baseline makes a run red, unless the task may change tests.
+        """
+
+    @_builtins.property
+    def gone_tests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of tests that passed at the baseline, and are missing or skipped here."""
+
     def __init__(
         self,
         *,
         command: _builtins.str = ...,
         commit: _builtins.str = ...,
         tests: _abc.Iterable[Global___TestCase] | None = ...,
+        steering: _abc.Iterable[_builtins.str] | None = ...,
+        gone_tests: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "commit", b"commit", "tests", b"tests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "commit", b"commit", "gone_tests", b"gone_tests", "steering", b"steering", "tests", b"tests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -403,6 +403,7 @@ class Baseline(_message.Message):
 
     PASSING_TESTS_FIELD_NUMBER: _builtins.int
     RED_TESTS_FIELD_NUMBER: _builtins.int
+    STEERING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def passing_tests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of tests that passed: each must pass again, unless the task may change tests."""
@@ -411,15 +412,23 @@ class Baseline(_message.Message):
     def red_tests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of tests that are red at the run's base: they count against nobody."""
 
+    @_builtins.property
+    def steering(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of the tree takes part in how they are found, run or told
+        (`TestReport.steering`): anything else that does makes a run red, unless
+        the task may change tests.
+        """
+
     def __init__(
         self,
         *,
         passing_tests: _abc.Iterable[_builtins.str] | None = ...,
         red_tests: _abc.Iterable[_builtins.str] | None = ...,
+        steering: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["passing_tests", b"passing_tests", "red_tests", b"red_tests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["passing_tests", b"passing_tests", "red_tests", b"red_tests", "steering", b"steering"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

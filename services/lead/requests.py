@@ -2,7 +2,7 @@
 
 from google.protobuf import json_format
 
-from codeframe.plan import PLANNER
+from codeframe.plan import PLANNER, Protected
 from codeframe.v1 import evidence_pb2, plan_pb2, worker_pb2
 from services.lead.artifacts import ArtifactStore
 from services.lead.assignment import WORDS
@@ -49,6 +49,8 @@ class Requests:
                 candidate_branch(facts.run_id, candidate.number) if candidate else head_branch(facts.run_id)
             )
             request.verify.commit, request.verify.branch = wanted.commit, branch
+            if candidate:
+                await self._let_go(run, request.checks.baseline)
         else:
             request.task.CopyFrom(_task(run, wanted))
             if wanted.previous:
@@ -69,19 +71,38 @@ class Requests:
         return checks
 
     async def _baseline(self, attempt_id: str) -> worker_pb2.Baseline:
-        """What passed and what was red in an attempt's test report; nothing where it had none."""
+        """What passed, was red and steered in an attempt's test report; nothing where it had none."""
         if attempt_id not in self._baselines:
-            baseline = worker_pb2.Baseline()
-            data = await self._artifacts.read_whole(attempt_id, TEST_REPORT)
-            if data is not None:
-                report = json_format.Parse(data, evidence_pb2.TestReport(), ignore_unknown_fields=True)
-                for test in report.tests:
-                    if test.state == evidence_pb2.TEST_STATE_PASSED:
-                        baseline.passing_tests.append(test.id)
-                    elif test.state in (evidence_pb2.TEST_STATE_FAILED, evidence_pb2.TEST_STATE_ERROR):
-                        baseline.red_tests.append(test.id)
+            report = await self._report(attempt_id)
+            baseline = worker_pb2.Baseline(steering=report.steering)
+            for test in report.tests:
+                if test.state == evidence_pb2.TEST_STATE_PASSED:
+                    baseline.passing_tests.append(test.id)
+                elif test.state in (evidence_pb2.TEST_STATE_FAILED, evidence_pb2.TEST_STATE_ERROR):
+                    baseline.red_tests.append(test.id)
             self._baselines[attempt_id] = baseline
         return self._baselines[attempt_id]
+
+    async def _report(self, attempt_id: str) -> evidence_pb2.TestReport:
+        data = await self._artifacts.read_whole(attempt_id, TEST_REPORT)
+        if data is None:
+            return evidence_pb2.TestReport()
+        return json_format.Parse(data, evidence_pb2.TestReport(), ignore_unknown_fields=True)
+
+    async def _let_go(self, run: Run, baseline: worker_pb2.Baseline) -> None:
+        """Take from a candidate's baseline what tasks in it declare to change: tests that are gone with
+        their work, and what steers the tests with it."""
+        gone: set[str] = set()
+        for task_id in run.core.candidate.tasks if run.core.candidate else ():
+            task = run.tasks[task_id]
+            if Protected.TESTS in task.spec.may_change and task.own:
+                report = await self._report(task.own.attempt_id)
+                gone.update(report.gone_tests)
+                baseline.steering.extend(report.steering)
+        if gone:
+            kept = [test for test in baseline.passing_tests if test not in gone]
+            baseline.ClearField("passing_tests")
+            baseline.passing_tests.extend(kept)
 
 
 def _plan(run: Run, wanted: Placement, roles: frozenset[str]) -> worker_pb2.PlanWork:

@@ -105,7 +105,8 @@ class WorkerAgent:
     def _scope(self, task: TaskWork | PlanWork) -> Scope:
         if isinstance(task, PlanWork):
             return self._role.scope(frozenset(), frozenset())
-        return self._role.scope(task.may_change, self._desk.base.files, task.scope)
+        base = self._desk.base
+        return self._role.scope(task.may_change, base.files, task.scope, base.verification)
 
     async def _correct(self, verdict: Verdict) -> Verdict:
         """Show the model what is red, let it work, and verify again."""

@@ -108,7 +108,7 @@ class Checker:
             judgement = replace(judgement, outcome=Outcome.VERIFICATION_FAILED, summary=summary)
         self._tell.add(f"$ {report.command}\n{report.output}\n{told(report)}\n{judgement.summary}")
         self._evidence.verifications.append(verification_run(report, judgement, commit))
-        self._evidence.keep_report(await write_report(report, commit))
+        self._evidence.keep_report(await write_report(report, commit, judgement.gone))
         await self._tell(
             TestsRan(
                 passed=len(report.passed),

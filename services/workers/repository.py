@@ -68,6 +68,13 @@ class Repository(Clone):
             await self.pour("cat-file", "--batch", stdin="\n".join([*blobs, ""]).encode(), sink=hashing.take)
         return dict(zip(blobs, hashing.digests, strict=True))
 
+    async def text(self, commit: str, path: str) -> str | None:
+        """The text of a commit's file, at most its first MiB; None where it has none. Raises GitError."""
+        answer = await self.ask("cat-file", "blob", f"{commit}:{path}", limit=1 << 20)
+        if answer.exit_code and not answer.clipped:
+            return None
+        return answer.stdout.decode(errors="replace")
+
     async def diff(self, base: str, commit: str, limit: int) -> tuple[bytes, bool]:
         """The patch between two commits, and whether it was clipped to `limit` bytes. Raises GitError."""
         options = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "--binary")

@@ -17,6 +17,7 @@ from services.workers.roles.role import Role
 from services.workers.setup import Environment, SetupFailed
 from services.workers.tools.clip import clip
 from services.workers.verification import TestReport
+from services.workers.verification.settings import differ, speaks_of_tests
 from services.workers.work import Protected, TaskWork
 from services.workers.worktree import Worktree
 
@@ -51,7 +52,7 @@ class TaskDesk:
         self._broadcast = broadcast
         self._halt = halt
         self._trial = trial
-        self._scope = role.scope(task.may_change, base.files, task.scope)
+        self._scope = role.scope(task.may_change, base.files, task.scope, base.verification)
 
     @property
     def root(self) -> Path:
@@ -172,9 +173,21 @@ class TaskDesk:
             return Verdict(False, summary, f"{summary}. Do the task, then end your turn.")
         changed = await self._changed(commit)
         refusals = [said for path in changed if (said := self._scope.refusal(path))]
+        refusals += [
+            f"{path}: says how tests are run, and says it differently; that part is read-only"
+            for path in changed
+            if await self._runs_tests_differently(path, commit)
+        ]
         if not refusals:
             return None
         told = "\n".join(f"- {refusal}" for refusal in refusals[:_REFUSALS_TOLD])
         more = f"\nand {len(refusals) - _REFUSALS_TOLD} more" if len(refusals) > _REFUSALS_TOLD else ""
         text = f"These changes are not allowed; put each file back as it was at the base:\n{told}{more}"
         return Verdict(False, f"{len(refusals)} changed files are outside the write scope", text)
+
+    async def _runs_tests_differently(self, path: str, commit: str) -> bool:
+        """Whether a file that may change, for the dependencies in it, changes how tests are run as well."""
+        if not speaks_of_tests(path) or Protected.CI in self._task.may_change:
+            return False
+        repository, base = self._worktree.repository, self._task.base_commit
+        return differ(path, await repository.text(base, path), await repository.text(commit, path))

@@ -73,7 +73,8 @@ def _read_work(request: worker_pb2.ExecuteTaskRequest) -> TaskWork | VerifyWork 
 
 
 def _read_checks(checks: worker_pb2.Checks) -> Checks:
-    baseline = Baseline(frozenset(checks.baseline.passing_tests), frozenset(checks.baseline.red_tests))
+    known = checks.baseline
+    baseline = Baseline(frozenset(known.passing_tests), frozenset(known.red_tests), frozenset(known.steering))
     return Checks(
         verification=checks.verification,
         report=checks.report,
@@ -263,14 +264,15 @@ def _write_mutation_check(check: MutationCheck) -> evidence_pb2.MutationCheck:
     )
 
 
-async def write_report(report: TestReport, commit: str) -> bytes:
+async def write_report(report: TestReport, commit: str, gone: Sequence[str] = ()) -> bytes:
     """A TestReport message as ProtoJSON. It may be long: others in the loop get their turn meanwhile."""
     pieces: list[str] = []
     for start in range(0, len(report.tests), _PIECE):
         tests = report.tests[start : start + _PIECE]
         pieces.append(",".join(json.dumps(_write_case(test)) for test in tests))
         await asyncio.sleep(0)
-    head = json.dumps({"command": report.command, "commit": commit})
+    about = {"command": report.command, "commit": commit, "steering": report.steering, "gone_tests": gone}
+    head = json.dumps({name: value for name, value in about.items() if value})
     return f'{head[:-1]}, "tests": [{",".join(pieces)}]}}'.encode()
 
 

@@ -19,10 +19,14 @@ class Protected(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What is known of a verification's tests: at the run's base, and in what was merged since."""
+    """What is known of a verification's tests: at the run's base, and in what was merged since.
+
+    `steering` is what of the tree takes part in how they are found, run or told.
+    """
 
     passing: frozenset[str] = frozenset()
     red: frozenset[str] = frozenset()
+    steering: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

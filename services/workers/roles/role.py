@@ -48,10 +48,11 @@ class Role:
         may_change: frozenset[Protected],
         base_files: frozenset[str],
         project: ScopeOverride | None = None,
+        verification: str = "",
     ) -> Scope:
-        """Return what this role may write in an attempt whose base has these files."""
+        """Return what this role may write in an attempt whose base has these files, verified by a command."""
         writes = overridden(self.writes, project) if project else self.writes
-        return scope_of(self.name, writes, may_change, base_files)
+        return scope_of(self.name, writes, may_change, base_files, verification)
 
 
 def load_roles(given: Iterable[str]) -> Mapping[str, Role]:

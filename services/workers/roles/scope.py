@@ -2,8 +2,10 @@
 
 import posixpath
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from services.workers.roles.globs import matches
 from services.workers.work import Protected, ScopeOverride
@@ -29,13 +31,19 @@ class WriteRules:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A role's rules for one attempt: what its task may change besides, and the files of its base."""
+    """A role's rules for one attempt: what its task may change besides, and the files of its base.
+
+    What the verification command names is as read-only as CI: `checking` are such files of the base, and
+    `recipes` globs of what a program that it calls reads, as `make` does.
+    """
 
     role: str
     rules: WriteRules
     may_change: frozenset[Protected]
     base_files: frozenset[str]
     package_folders: tuple[str, ...]
+    checking: frozenset[str] = frozenset()
+    recipes: tuple[str, ...] = ()
 
     def refusal(self, path: str) -> str | None:
         """Say why the file must not be written, created or deleted; None where it may.
@@ -43,13 +51,48 @@ class Scope:
         `path` is relative to the root, with slashes and links followed. A rename is two paths.
         """
         for kind in sorted(self.rules.protected - self.may_change, key=lambda kind: kind.value):
-            if self._is(kind.value, path) and (kind is not Protected.TESTS or path in self.base_files):
-                return f"{path}: {_PROTECTED[kind]}, which this task does not say may change; it is read-only"
+            if why := self._protects(kind, path):
+                return f"{path}: {why}, which this task does not say may change; it is read-only"
         if matches(self.rules.deny, path) or any(self._is(kind, path) for kind in self.rules.deny_kinds):
             return f"{path}: is read-only to the {self.role} role"
         if not self._allowed(path):
             return f"{path}: is outside what the {self.role} role may write"
         return None
+
+    def _protects(self, kind: Protected, path: str) -> str:
+        """Why a kind that is protected holds the file; empty where it does not."""
+        if kind is Protected.CI and (path in self.checking or matches(self.recipes, path)):
+            return _PROTECTED[kind]
+        if not self._is(kind.value, path):
+            return ""
+        if kind is not Protected.TESTS or path in self.base_files:
+            return _PROTECTED[kind]
+        return "acts on tests that the base has" if self._acts_on_tests(path) else ""
+
+    def _acts_on_tests(self, path: str) -> bool:
+        """Whether a new file of the tests has a say in how those run that the base has below its folder."""
+        folder, name = posixpath.split(path)
+        mocks = _MOCKS.search(path)
+        if self._shadows(path):
+            return True
+        if name not in _ACTING and not mocks:
+            return False
+        above = path[: mocks.start()] if mocks else f"{folder}/" if folder else ""
+        return any(file.startswith(above) and self.is_test(file) for file in self.base_files)
+
+    def _shadows(self, path: str) -> bool:
+        """Whether tests of the base would import the file in place of the code that they mean.
+
+        pytest has Python look for modules in the folder of a test first.
+        """
+        parts = path.split("/")
+        if len(parts) < 2 or not path.endswith(".py"):
+            return False
+        code, folders = _layout(self.rules.kinds[Protected.TESTS.value], self.base_files)
+        return any(
+            "/".join(parts[:depth]) in folders and parts[depth].removesuffix(".py") in code
+            for depth in range(1, len(parts))
+        )
 
     def is_test(self, path: str) -> bool:
         """Whether a file belongs to the tests."""
@@ -72,6 +115,30 @@ class Scope:
 
 
 _FOREIGN = re.compile(r"(^|/)(node_modules|site-packages|vendor|third_party|dist|build|target|\..*)/")
+
+
+@lru_cache(maxsize=4)
+def _layout(tests: tuple[str, ...], files: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """The names that the project's own code is imported by, and the folders that hold tests."""
+    of_tests = frozenset(file for file in files if matches(tests, file))
+    code = frozenset(_top_module(file) for file in files - of_tests) - {""}
+    return code, frozenset(map(posixpath.dirname, of_tests))
+
+
+def _top_module(path: str) -> str:
+    """The name that a file of Python is imported by, from the root or from src, as far as its first dot."""
+    parts = path.removeprefix("src/").split("/")
+    return parts[0].removesuffix(".py") if path.endswith(".py") else ""
+
+
+_RECIPES = {
+    "make": ("**/Makefile", "**/makefile", "**/GNUmakefile", "**/*.mk"),
+    "just": ("**/justfile", "**/.justfile", "**/Justfile"),
+    "task": ("**/Taskfile.yml", "**/Taskfile.yaml"),
+    "rake": ("**/Rakefile", "**/*.rake"),
+}
+_ACTING = ("conftest.py", "__init__.py")
+_MOCKS = re.compile(r"(?:^|(?<=/))__mocks__/")
 _PROTECTED = {
     Protected.TESTS: "is a test file that the base has",
     Protected.DEPENDENCIES: "says what the project depends on",
@@ -90,11 +157,36 @@ def overridden(rules: WriteRules, project: ScopeOverride) -> WriteRules:
 
 
 def scope_of(
-    role: str, rules: WriteRules, may_change: frozenset[Protected], base_files: frozenset[str]
+    role: str,
+    rules: WriteRules,
+    may_change: frozenset[Protected],
+    base_files: frozenset[str],
+    verification: str = "",
 ) -> Scope:
-    """Return the rules as they hold in an attempt with this base."""
+    """Return the rules as they hold in an attempt with this base, and this command to verify it."""
     folders: tuple[str, ...] = ()
     if rules.package_folders:
         packages = (path for path in base_files if posixpath.basename(path) == "package.json")
         folders = tuple(sorted(posixpath.dirname(path) for path in packages))
-    return Scope(role, rules, may_change, base_files, folders)
+    words = _words(verification)
+    tests = rules.kinds[Protected.TESTS.value]
+    checking = frozenset(path for path in _named(words, base_files) if not matches(tests, path))
+    recipes = tuple(glob for word in words for glob in _RECIPES.get(posixpath.basename(word), ()))
+    return Scope(role, rules, may_change, base_files, folders, checking, recipes)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
+def _named(words: Iterable[str], base_files: frozenset[str]) -> Iterator[str]:
+    """Files of the base that a command names, from whatever folder it means them."""
+    meant = {posixpath.normpath(word) for word in words if word and not word.startswith("-")}
+    names = {posixpath.basename(word) for word in meant}
+    for path in base_files:
+        parts = path.split("/")
+        if parts[-1] in names and any("/".join(parts[start:]) in meant for start in range(len(parts))):
+            yield path

@@ -47,11 +47,16 @@ class Environment:
         readable: tuple[Path, ...] = (),
         env: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        imports: tuple[Path, ...] = (),
     ) -> Command:
-        """The shell line, run at the root of `checkout`, which it may write; no link may lead there."""
+        """The shell line, run at the root of `checkout`, which it may write; no link may lead there.
+
+        Python finds what is in `imports` before all else.
+        """
         variables = {**EVERYWHERE, **self.env}
-        if self.sources:
-            variables["PYTHONPATH"] = ":".join(str(checkout / source) for source in self.sources)
+        if imports or self.sources:
+            sources = (checkout / source for source in self.sources)
+            variables["PYTHONPATH"] = ":".join(map(str, (*imports, *sources)))
         return Command(
             argv=shell(line),
             cwd=checkout,

@@ -15,13 +15,15 @@ class Judgement:
     """What a test report comes to. `red` are ids that make it red; `known` are red as they were at the base.
 
     `outcome` is SUCCEEDED, VERIFICATION_FAILED, NO_TESTS, TIMED_OUT or SETUP_FAILED; `summary` says why
-    in a few lines for people, empty where it is green.
+    in a few lines for people, empty where it is green. `gone` are tests that passed before and are missing or
+    skipped.
     """
 
     outcome: Outcome
     red: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     summary: str = ""
+    gone: tuple[str, ...] = ()
 
     @property
     def green(self) -> bool:
@@ -31,7 +33,8 @@ class Judgement:
 
 def baseline_of(report: TestReport) -> Baseline:
     """What the report of a run's base says of its tests."""
-    return Baseline(frozenset(report.passed), frozenset((*report.failed, *report.errors)))
+    red = frozenset((*report.failed, *report.errors))
+    return Baseline(frozenset(report.passed), red, frozenset(report.steering))
 
 
 def judge(report: TestReport, baseline: Baseline | None = None, *, tests_may_go: bool = False) -> Judgement:
@@ -40,10 +43,11 @@ def judge(report: TestReport, baseline: Baseline | None = None, *, tests_may_go:
     Green: no test is red but those that were red at the base, and at least one passed; an exit code
     proves nothing, but one other than 0 that no red test explains is red. A test of the baseline that
     passed and is now missing or skipped is red, unless `tests_may_go`. No test at all is NO_TESTS, unless
-    some should be there.
+    some should be there. What newly steers the tests is red, unless `tests_may_go`.
     """
     known_red = baseline.red if baseline else frozenset[str]()
-    should_pass = baseline.passing if baseline and not tests_may_go else frozenset[str]()
+    passed_before = baseline.passing if baseline else frozenset[str]()
+    should_pass = frozenset[str]() if tests_may_go else passed_before
     bad = (*report.failed, *report.errors)
     new = tuple(test for test in bad if test not in known_red)
     known = tuple(test for test in bad if test in known_red)
@@ -51,6 +55,8 @@ def judge(report: TestReport, baseline: Baseline | None = None, *, tests_may_go:
     missing = tuple(sorted(should_pass - present))
     skipped = tuple(test for test in report.skipped if test in should_pass)
     red = (*new, *skipped, *missing)
+    steers_known = baseline.steering if baseline else frozenset(report.steering)
+    steering = () if tests_may_go else tuple(each for each in report.steering if each not in steers_known)
 
     if report.timed_out:
         return Judgement(
@@ -65,6 +71,7 @@ def judge(report: TestReport, baseline: Baseline | None = None, *, tests_may_go:
         _reason("red", new),
         _reason("skipped, though passing before", skipped),
         _reason("missing, though passing before", missing),
+        _steered(steering),
         report.problem,
     ]
     if not any(reasons):
@@ -73,7 +80,9 @@ def judge(report: TestReport, baseline: Baseline | None = None, *, tests_may_go:
         elif report.exit_code != 0 and not bad:
             reasons.append(f"the command ended with exit code {report.exit_code}, though no test is red")
     summary = "\n".join(filter(None, reasons))
-    return Judgement(Outcome.VERIFICATION_FAILED if summary else Outcome.SUCCEEDED, red, known, summary)
+    outcome = Outcome.VERIFICATION_FAILED if summary else Outcome.SUCCEEDED
+    gone = (passed_before - present) | (passed_before & set(report.skipped))
+    return Judgement(outcome, red, known, summary, tuple(sorted(gone)))
 
 
 def _says_no_tests(report: TestReport) -> bool:
@@ -87,6 +96,13 @@ def _reason(what: str, tests: tuple[str, ...]) -> str:
         return ""
     shown = ", ".join(tests[:SHOWN]) + (f" and {len(tests) - SHOWN} more" if len(tests) > SHOWN else "")
     return f"{len(tests)} {what}: {shown}"
+
+
+def _steered(steering: tuple[str, ...]) -> str:
+    if not steering:
+        return ""
+    told = "; ".join(steering[:SHOWN])
+    return f"how the tests are found, run or told is not for this work to change: {told}"
 
 
 def _bind_denied(report: TestReport) -> str:

@@ -1,9 +1,11 @@
-// A reporter for node's test runner: a line of JSON for each test, with the file and the suites in its id.
+// A reporter for node's test runner: a line of JSON for each test, with the file and the suites in its id,
+// between one that says that it began, and one that says that it came to its end.
 //
 // A suite is no test, unless it fails by itself (a hook). A file is none either: node calls a file that ran to
 // its end a passed test, even an empty one. A file that fails is one that could not be run.
 
 export default async function* report(source) {
+  yield `${JSON.stringify({ start: process.pid })}\n`;
   const names = new Map(); // file -> names of the tests and suites that are open, outermost first
   for await (const { type, data } of source) {
     if (type === 'test:start') {
@@ -11,9 +13,15 @@ export default async function* report(source) {
       names.set(data.file, [...open.slice(0, data.nesting), data.name]);
     } else if (type === 'test:pass' || type === 'test:fail') {
       const line = told(type, data, names.get(data.file) ?? []);
-      if (line) yield `${JSON.stringify(line)}\n`;
+      if (line) yield `${JSON.stringify({ ...line, message: clipped(line.message) })}\n`;
     }
   }
+  yield `${JSON.stringify({ end: 0 })}\n`;
+}
+
+// A pipe takes a line of less than 4096 bytes in one piece, also from several processes.
+function clipped(message = '') {
+  return message.length <= 600 ? message : `${message.slice(0, 300)}\n…\n${message.slice(-300)}`;
 }
 
 function told(type, data, open) {

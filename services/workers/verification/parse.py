@@ -1,4 +1,4 @@
-"""Reading what test runners report: JUnit XML, jest's JSON, and the lines of our reporter for node's runner.
+"""Reading what test runners write: JUnit XML, and jest's JSON.
 
 The report was written by code that nobody trusts: it is bounded, and anything unexpected is a
 ReportError. A long one is read in pieces, so that the event loop stays free.
@@ -44,16 +44,16 @@ async def parse(data: bytes, checkout: Path) -> tuple[TestCase, ...]:
     """
     kind = data.lstrip()[:1]
     if kind == b"<":
-        return _bounded(await _junit(data), checkout)
+        return bounded(await _junit(data), checkout)
     try:
         if b'"testResults"' in data[:PIECE] or b'"numTotalTests"' in data[:PIECE]:
-            return _bounded(_jest(json.loads(data)), checkout)
-        return _bounded([test async for test in _lines(data)], checkout)
+            return bounded(_jest(json.loads(data)), checkout)
+        raise ReportError("the test report is neither JUnit XML nor known JSON")
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as problem:
         raise ReportError(f"the test report is neither JUnit XML nor known JSON: {problem}") from problem
 
 
-def _bounded(tests: Iterable[TestCase], checkout: Path) -> tuple[TestCase, ...]:
+def bounded(tests: Iterable[TestCase], checkout: Path) -> tuple[TestCase, ...]:
     """`tests` with ids and messages clipped, and no path of this machine in an id. Raises ReportError."""
     inside, left = f"{checkout}{os.sep}", MOST_MESSAGES
     bounded: list[TestCase] = []
@@ -148,15 +148,3 @@ def _jest(report: dict[str, Any]) -> Iterator[TestCase]:
             names = [str(file["name"]), *map(str, test.get("ancestorTitles", ())), str(test["title"])]
             said = "\n".join(map(str, test.get("failureMessages") or ()))
             yield TestCase(" > ".join(names), JEST_STATES.get(test["status"], TestState.ERROR), said)
-
-
-async def _lines(data: bytes) -> Any:
-    """The lines that node_reporter.mjs writes. One cut off at the end, by a kill, is left out."""
-    *lines, _ = data.split(b"\n")
-    if not lines:
-        raise ValueError("not one whole line")
-    for number, line in enumerate(lines):
-        if number % 500 == 0:
-            await asyncio.sleep(0)
-        test = json.loads(line)
-        yield TestCase(str(test["id"]), TestState(test["state"]), str(test.get("message", "")))

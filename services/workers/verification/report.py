@@ -35,8 +35,9 @@ class TestCase:
 class TestReport:
     """One run of a verification. `tests` are in the report's order, each id once.
 
-    `problem` says why there is no usable report, else it is empty. `exceeded` names a bound of the
-    sandbox that ended the run. `duration` is in seconds; `output` is clipped in its middle,
+    `problem` says why there is no usable report, or none that is whole, else it is empty. `steering` is what
+    of the tree takes part in how tests are found, run or told: hooks of pytest, for one. `exceeded` names a
+    bound of the sandbox that ended the run. `duration` is in seconds; `output` is clipped in its middle,
     `output_dropped` bytes of it.
     """
 
@@ -53,6 +54,7 @@ class TestReport:
     exceeded: str = ""
     bind_denied: bool = False
     problem: str = ""
+    steering: tuple[str, ...] = ()
 
     def ids(self, *states: TestState) -> tuple[str, ...]:
         """Ids of the tests in these states, in the report's order."""

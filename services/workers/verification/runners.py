@@ -1,6 +1,7 @@
 """How test runners are made to report, whatever command calls them.
 
-pytest and node's runner take it from the environment, so that it works inside `make test` as well. vitest
+pytest and node's runner take it from the environment, so that it works inside `make test` as well; they tell
+into a pipe, test by test. vitest
 and jest take it from their arguments, which are added where the command's last part is `npm test` with a
 script that calls them, or calls them itself.
 """
@@ -15,7 +16,8 @@ from services.workers.verification.parse import ReportError
 from services.workers.verification.reading import read_file
 
 NODE_REPORTER = Path(__file__).with_name("node_reporter.mjs")
-PYTEST, NODE, JEST, OTHER = "pytest.xml", "node.jsonl", "jest.json", "report"
+PYTEST_PLUGIN = Path(__file__).with_name("witness") / "codeframe_witness.py"
+WITNESS, JEST, OTHER = "witness", "jest.json", "report"
 
 PREFIX = re.compile(r"--prefix[= ](?P<a>\S+)|-C[ =](?P<b>\S+)|\bcd\s+(?P<c>[^\s;&|]+)")
 NPM_TEST = re.compile(r"\s*npm\b.*?\s(?:run\s+|run-script\s+)?(?:test|t|tst)\b.*", re.DOTALL)
@@ -26,13 +28,14 @@ SEPARATOR = re.compile(r"&&|\|\||[;\n|]")
 class Reporting:
     """A command that reports: its shell line, the variables it needs, and where reports may be found then.
 
-    `own` is where the command itself was told to report; only where nothing is there does `made` count.
+    `own` is where the command itself was told to write one. `witness` and `jest` are to be pipes.
     """
 
     line: str
     env: dict[str, str]
     own: tuple[Path, ...]
-    made: tuple[Path, ...]
+    witness: Path
+    jest: Path
 
 
 def reporting(command: str, checkout: Path, folder: Path, report: str = "") -> Reporting:
@@ -46,11 +49,12 @@ def reporting(command: str, checkout: Path, folder: Path, report: str = "") -> R
     extra = _arguments(SEPARATOR.split(command)[-1], script, folder / JEST)
     env = {
         "CODEFRAME_REPORT": str(other),
+        "CODEFRAME_WITNESS": str(folder / WITNESS),
         "PYTEST_ADDOPTS": shlex.join(_pytest_options(folder)),
-        "NODE_OPTIONS": " ".join(_node_options(folder / NODE, f"{command} {script}")),
+        "NODE_OPTIONS": " ".join(_node_options(folder / WITNESS, f"{command} {script}")),
     }
     own = (checkout / report, other) if report else (other,)
-    return Reporting(line + extra, env, own, (folder / PYTEST, folder / NODE, folder / JEST))
+    return Reporting(line + extra, env, own, folder / WITNESS, folder / JEST)
 
 
 def test_script(command: str, checkout: Path) -> str:
@@ -66,8 +70,8 @@ def test_script(command: str, checkout: Path) -> str:
 
 def _pytest_options(folder: Path) -> list[str]:
     """xunit1 is the family that names files; a file that cannot be read hides no test of the others."""
-    places = [f"--junitxml={folder / PYTEST}", "-o", f"cache_dir={folder / 'cache'}"]
-    return [*places, "-o", "junit_family=xunit1", "--continue-on-collection-errors"]
+    options = ["-p", PYTEST_PLUGIN.stem, "-o", f"cache_dir={folder / 'cache'}", "-o", "junit_family=xunit1"]
+    return [*options, "--continue-on-collection-errors"]
 
 
 def _node_options(place: Path, said: str) -> list[str]:

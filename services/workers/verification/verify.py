@@ -2,14 +2,17 @@
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from services.workers.sandbox import Command, Limits, Sandbox
 from services.workers.setup import Environment
-from services.workers.verification.parse import ReportError, parse
+from services.workers.verification.parse import ReportError, bounded, parse
+from services.workers.verification.pipe import Pipe, listening
 from services.workers.verification.reading import is_inside, read_file
 from services.workers.verification.report import TestCase, TestReport, each_once
-from services.workers.verification.runners import NODE, NODE_REPORTER, Reporting, reporting
+from services.workers.verification.runners import NODE_REPORTER, PYTEST_PLUGIN, Reporting, reporting
+from services.workers.verification.witnessed import read_witness
 
 
 async def verify(
@@ -24,8 +27,8 @@ async def verify(
 ) -> TestReport:
     """Run the shell line `command` at the root of `checkout`, which it may write, and read its test report.
 
-    The report is what the test runner is made to write outside the checkout, or, with `report`, what the
-    command writes to that path in it. `timeout` is in seconds. Cancelled, it kills the command. Raises
+    The report is what the test runner is made to tell, and what the command writes to `report`, a path in the
+    checkout, or to $CODEFRAME_REPORT. `timeout` is in seconds. Cancelled, it kills the command. Raises
     SandboxError.
     """
     checkout = Path(os.path.realpath(checkout))
@@ -36,25 +39,27 @@ async def verify(
         if report and is_inside(checkout / report, checkout):
             with suppress(OSError):
                 (checkout / report).unlink()  # one that was committed proves nothing
-        result = await sandbox.run(
-            environment.command(
-                made.line,
-                checkout,
-                timeout=timeout,
-                writable=(folder,),
-                readable=(NODE_REPORTER,),
-                env=made.env,
-                limits=limits,
+        with listening(made.witness) as witness, listening(made.jest) as jest:
+            result = await sandbox.run(
+                environment.command(
+                    made.line,
+                    checkout,
+                    timeout=timeout,
+                    writable=(folder,),
+                    readable=(NODE_REPORTER, PYTEST_PLUGIN.parent),
+                    env=made.env,
+                    limits=limits,
+                    imports=(PYTEST_PLUGIN.parent,),
+                )
             )
-        )
-        tests, problem = await _read(made, checkout, folder)
+            found = await _read(made, checkout, folder, witness, jest)
     finally:
         rm = ("/bin/rm", "-rf", "--", str(folder))
         await sandbox.run(Command(argv=rm, cwd=sandbox.scratch, writable=(sandbox.scratch,)))
     return TestReport(
         command=command,
         exit_code=result.exit_code,
-        tests=tests,
+        tests=found.tests,
         duration=result.duration,
         mode=result.mode,
         output=result.output,
@@ -62,28 +67,44 @@ async def verify(
         timed_out=result.timed_out,
         exceeded=result.exceeded,
         bind_denied=result.bind_denied,
-        problem=problem,
+        problem=found.problem,
+        steering=found.steering,
     )
 
 
-async def _read(reporting: Reporting, checkout: Path, folder: Path) -> tuple[tuple[TestCase, ...], str]:
-    """The tests of the reports found, and why there are none."""
-    tests: list[TestCase] = []
-    found = False
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What came of a run's reports; `problem` is what is wrong with them."""
+
+    tests: tuple[TestCase, ...] = ()
+    steering: tuple[str, ...] = ()
+    problem: str = ""
+
+
+async def _read(made: Reporting, checkout: Path, folder: Path, witness: Pipe, jest: Pipe) -> _Found:
+    """All that was told and written. A test that is told of twice counts as the worse."""
     try:
-        for places in (reporting.own, reporting.made):
-            for place in places:
-                data = read_file(place, folder if place.is_relative_to(folder) else checkout)
-                if data or (
-                    data is not None and place.name == NODE
-                ):  # node's is empty where there is no test
-                    found = True
-                    tests += await parse(data, checkout) if data else ()
-            if found:
-                return each_once(tests), ""
+        witnessed = await read_witness(witness.all())
+        tests = list(bounded(witnessed.tests, checkout))
+        whole = jest.all()
+        for data in (whole, *(read_file(place, _root(place, checkout, folder)) for place in made.own)):
+            if data:
+                tests += await parse(data, checkout)
     except ReportError as problem:
-        return (), str(problem)
-    return (), (
-        "the command left no test report: call pytest, node --test, vitest or jest, or have it write"
-        " JUnit XML to the path in $CODEFRAME_REPORT"
-    )
+        return _Found(problem=str(problem))
+    wrong = ""
+    if witnessed.unended > 0:
+        wrong = "the test runner was ended before it came to its end"
+    elif not tests and not witnessed.began and not whole:
+        wrong = NO_REPORT
+    return _Found(each_once(tests), witnessed.steering, wrong)
+
+
+def _root(place: Path, checkout: Path, folder: Path) -> Path:
+    return folder if place.is_relative_to(folder) else checkout
+
+
+NO_REPORT = (
+    "the command left no test report: call pytest, node --test, vitest or jest, or have it write"
+    " JUnit XML to the path in $CODEFRAME_REPORT"
+)

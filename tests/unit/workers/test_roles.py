@@ -62,6 +62,50 @@ def test_a_task_may_open_what_is_protected(role: str, kind: Protected, path: str
     assert load_role(role).scope(frozenset({kind}), BASE).refusal(path) is None
 
 
+@pytest.mark.parametrize("role", ["backend", "test"])
+@pytest.mark.parametrize(
+    "path", ["pytest.py", "src/sitecustomize.py", "_pytest/runner.py", "vitest.config.ts", "x.pth"]
+)
+def test_what_stands_before_the_test_runner_is_read_only(role: str, path: str) -> None:
+    assert load_role(role).scope(frozenset(), BASE).refusal(path) is not None
+
+
+def test_what_the_verification_names_is_read_only_but_for_tests() -> None:
+    base = BASE | {"scripts/check.sh", "Makefile", "notes/Makefile"}
+
+    def refused(path: str, verification: str, role: str = "backend") -> bool:
+        return load_role(role).scope(frozenset(), base, None, verification).refusal(path) is not None
+
+    assert refused("scripts/check.sh", "sh scripts/check.sh")
+    assert refused("scripts/check.sh", "cd scripts && sh ./check.sh")
+    assert not refused("scripts/check.sh", "python -m pytest")
+    assert refused("GNUmakefile", "make -s test")
+    assert refused("more/rules.mk", "/usr/bin/make test")
+    assert not refused("Makefile", "python -m pytest")
+    assert not refused("tests/test_app.py", "pytest tests/test_app.py", "test")
+    declared = load_role("backend").scope(frozenset({Protected.CI}), base, None, "make test")
+    assert declared.refusal("Makefile") is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "conftest.py",
+        "tests/conftest.py",
+        "tests/__init__.py",
+        "tests/app.py",
+        "tests/shop/prices.py",
+        "web/src/__mocks__/App.jsx",
+    ],
+)
+def test_a_new_file_that_acts_on_tests_of_the_base_is_refused(path: str) -> None:
+    base = (BASE | {"src/shop/prices.py"}) - {path, "tests/conftest.py"}
+    assert load_role("backend").scope(frozenset(), base).refusal(path) is not None
+    assert load_role("backend").scope(frozenset({Protected.TESTS}), base).refusal(path) is None
+    assert load_role("backend").scope(frozenset(), base).refusal("checks/tests/conftest.py") is None
+    assert load_role("test").scope(frozenset(), base).refusal("tests/conftest.py") is None
+
+
 def test_what_a_task_opens_does_not_make_a_frontend_write_python_or_build_files() -> None:
     scope = load_role("frontend").scope(frozenset(Protected), BASE)
     assert scope.refusal("tests/test_app.py") is not None
