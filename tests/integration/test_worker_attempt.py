@@ -319,7 +319,8 @@ async def test_what_a_test_run_leaves_behind_is_not_the_agents_work(
     async def add(conversation: Conversation) -> Calls:
         assert "report.html" not in last_told(conversation)
         assert "touched" not in last_told(conversation)
-        return [write("tests/test_more.py", "def test_more(): pass\n"), ("run_tests", {})]
+        more = "from shop.prices import total\n\n\ndef test_more():\n    assert total([2, 2]) == 4\n"
+        return [write("tests/test_more.py", more), ("run_tests", {})]
 
     worker.model.scripts["sum"] = [[("run_tests", {})], look, add]
     request = task_request(
