@@ -204,9 +204,9 @@ class AttemptCall:
             async with self._progress:
                 self._journaled = new[-1].sequence
                 self._progress.notify_all()
-        self._fleet.paused(response.provider_pauses)
+        self._fleet.providers.paused(response.provider_pauses)
         if any(each.usage and not each.usage.incomplete for each in new):
-            self._fleet.served(self._attempt.id)
+            self._fleet.providers.served(self._attempt.id)
         idle = response.idle.ToTimedelta().total_seconds()
         if idle > self._patience.stall:
             log.warning("an attempt's loop stalled", idle=idle)

@@ -1,26 +1,22 @@
 """The workers of this lead: looked at, their free slots handed out, what they keep too long released."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import grpc.aio
 import structlog
 
-from codeframe.v1 import lead_pb2, state_pb2, worker_pb2, worker_pb2_grpc
+from codeframe.v1 import lead_pb2, worker_pb2, worker_pb2_grpc
 from services.lead.journal import Journal, StoreFailed
 from services.lead.machine.state import Binding, Hold
 from services.lead.peer import NOT_ASKED, Held, Peer
-from services.lead.public import instant, timestamp
+from services.lead.providers import Providers
 from services.lead.roster import Roster
-from services.lead.throttles import Provider, Throttles
 from services.runtime.channel import open_channel
 
 log = structlog.get_logger()
-
-TOLD_FROM = timedelta(seconds=1)
-"""A pause of an agent or a task is told where so much of it is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +53,7 @@ class Fleet:
         self._version = 0
         self._freed = True
         self._room: list[tuple[object, ...]] = []
-        self._throttles = Throttles()
-        self._throttled = asyncio.Event()
+        self.providers = Providers(self._roster, clock)
 
     def stub(self, address: str) -> "worker_pb2_grpc.WorkerServiceAsyncStub":
         """The calls to a worker."""
@@ -108,20 +103,15 @@ class Fleet:
         able = [
             peer
             for peer in self._listed.values()
-            if role in peer.roles and peer.free(now) > 0 and self._admits(peer, model)
+            if role in peer.roles and peer.free(now) > 0 and self.providers.admits(peer, model)
         ]
         if not able:
             return None
         peer = max(able, key=lambda each: each.free(now))
         assert peer.described is not None
-        if provider := peer.provider(model):
-            self._throttles.dispatched(provider, attempt_id)
+        self.providers.dispatched(peer, model, attempt_id)
         self._hold(peer, attempt_id, Held(role, model))
         return Binding(peer.described.name, peer.address, peer.described.incarnation)
-
-    def _admits(self, peer: Peer, model: str | None) -> bool:
-        provider = peer.provider(model)
-        return not provider or self._throttles.admits(provider, self._clock())
 
     def hold(self, attempt_id: str, role: str, model: str | None, address: str) -> None:
         """Hold the slot of an attempt that was bound before this lead started."""
@@ -140,9 +130,7 @@ class Fleet:
         """
         peer = self._peer(address)
         held = peer.held.pop(attempt_id, None)
-        self._throttles.ended(attempt_id)
-        if unavailable and held and (provider := peer.provider(held.model)):
-            self._throttles.give_up(provider, self._clock())
+        self.providers.ended(peer, held.model if held else None, attempt_id, unavailable=unavailable)
         self._freed = True
         if refused:
             peer.refused(asyncio.get_running_loop().time())
@@ -150,40 +138,10 @@ class Fleet:
             peer.refusals = 0
         self._look(address)
 
-    def paused(self, pauses: Iterable[state_pb2.ProviderPause]) -> None:
-        """A worker told what its provider has paused: that holds for every worker with that key."""
-        for pause in pauses:
-            provider = Provider(pause.key_fingerprint, pause.model_family)
-            if self._throttles.pause(provider, instant(pause.resume_time)):
-                self._throttled.set()
-
-    def served(self, attempt_id: str) -> None:
-        """A model turn of an attempt was served whole."""
-        if self._throttles.served(attempt_id, self._clock()):
-            self._throttled.set()
-
     def hold_on(self, role: str, model: str) -> Hold | None:
-        """Why no worker that serves a role may be given an attempt that asks a model, though some answer.
-
-        None where one may, as far as its provider goes. What is over within a second is not worth a word.
-        """
+        """Why no worker that serves a role may be given an attempt that asks a model. See Providers."""
         serving = [peer for peer in self._listed.values() if role in peer.roles]
-        soon = self._clock() + TOLD_FROM
-        providers = [peer.provider(model) for peer in serving]
-        if not serving or any(not each or self._throttles.admits(each, soon) for each in providers):
-            return None
-        ends = [self._told_end(each, soon) for each in providers if each]
-        return Hold(role, model, min((end for end in ends if end), default=None))
-
-    def _told_end(self, provider: Provider, now: datetime) -> datetime | None:
-        """When a provider's pause ends, as was told; None where there is none now."""
-        told = self._roster.throttled.get(provider)
-        return told.until if told and told.until > now else None
-
-    def _is_throttled(self, peer: Peer) -> bool:
-        """Whether the provider of a worker's own model is paused for more than a second."""
-        provider = peer.provider("")
-        return bool(provider and self._throttles.paused_until(provider, self._clock() + TOLD_FROM))
+        return self.providers.hold_on(serving, role, model)
 
     def _look(self, address: str) -> None:
         if address in self._look_now:
@@ -204,20 +162,14 @@ class Fleet:
         return [self._worker(peer, now) for _, peer in sorted(self._listed.items())]
 
     def _worker(self, peer: Peer, now: datetime) -> lead_pb2.Worker:
-        worker = peer.to_proto(now, throttled=self._is_throttled(peer))
-        for provider, throttle in self._throttles.all.items():
-            if provider.key == worker.key_fingerprint and throttle.until > now:
-                worker.provider_pauses.add(
-                    key_fingerprint=provider.key,
-                    model_family=provider.family,
-                    resume_time=timestamp(throttle.until),
-                )
+        worker = peer.to_proto(now, throttled=self.providers.is_throttled(peer))
+        worker.provider_pauses.extend(self.providers.pauses_of(worker.key_fingerprint))
         return worker
 
     async def keep(self) -> None:
         """Look at the workers, and tell what changed, until cancelled."""
         await self._roster.recall(self._clock())
-        self._throttles.recall(self._roster.throttled)
+        self.providers.recall()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_throttles())
             for peer in self._listed.values():
@@ -247,16 +199,16 @@ class Fleet:
     async def _keep_throttles(self) -> None:
         """Tell of pauses as they are met, and have those who wait look again as they begin and end."""
         while True:
-            self._throttled.clear()
+            self.providers.changed.clear()
             try:
                 await self._tell()
             except StoreFailed as error:
                 log.warning("the journal fails; trying again", problem=str(error))
             now = self._clock()
-            end = self._throttles.next_end(now)
+            end = self.providers.throttles.next_end(now)
             try:
                 async with asyncio.timeout((end - now).total_seconds() if end else None):
-                    await self._throttled.wait()
+                    await self.providers.changed.wait()
             except TimeoutError:
                 continue
 
@@ -279,7 +231,7 @@ class Fleet:
         if peer.problem:
             log.info("a worker answers", worker=peer.address, name=described.name, roles=[*described.roles])
         peer.answered(described, self._clock())
-        self.paused(described.provider_pauses)
+        self.providers.paused(described.provider_pauses)
 
     async def _tell(self) -> None:
         """Tell readers of the journal what is new of agents, and those who wait for slots to look again."""
@@ -294,13 +246,13 @@ class Fleet:
             for role in peer.described.roles
         }
         seen = {
-            f"{name}/{role}": peer.state(role, now, throttled=self._is_throttled(peer))
+            f"{name}/{role}": peer.state(role, now, throttled=self.providers.is_throttled(peer))
             for (name, role), peer in agents.items()
         }
         worked = [f"{name}/{role}" for (name, role), peer in agents.items() if role in peer.worked]
         for peer in peers:
             peer.worked.clear()
-        await self._roster.tell(seen, worked, self._throttles.all, now)
+        await self._roster.tell(seen, worked, self.providers.throttles.all, now)
         await self._wake()
 
     async def _wake(self) -> None:
@@ -309,21 +261,12 @@ class Fleet:
         room: list[tuple[object, ...]] = [
             (peer.address, tuple(peer.roles), peer.free(now)) for peer in self._listed.values()
         ]
-        room += self._held_providers()
+        room += self.providers.held()
         if self._freed or room != self._room or not self._version:
             self._freed, self._room = False, room
             async with self._changed:
                 self._version += 1
                 self._changed.notify_all()
-
-    def _held_providers(self) -> list[tuple[object, ...]]:
-        """Which providers may not be asked now, and until when, as was told."""
-        now = self._clock()
-        return [
-            (provider, self._told_end(provider, now))
-            for provider in self._throttles.all
-            if not self._throttles.admits(provider, now)
-        ]
 
     async def _release_kept(self, peer: Peer) -> None:
         """Release what a worker keeps though the journal has its end: its lead was killed in between, or
