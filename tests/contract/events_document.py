@@ -49,15 +49,6 @@ _FROM: Mapping[str, tuple[str, Told]] = {
     "run_status_changed": ("fails", lambda event: event.run_status_changed.HasField("failure")),
 }
 
-# Kinds that no run of tests/contract/walks.py brings about: the translation is real, the event is not.
-_MADE_UP: Mapping[str, dict[str, Any]] = {
-    "provider_throttled": {
-        "key_fingerprint": "4c3a0d5be1f2",
-        "model_family": "claude-sonnet",
-        "resume_time": "2026-01-02T03:04:45Z",
-    }
-}
-
 
 class Missing(Exception):
     """The document lacks a part. The message says what to add, and where."""
@@ -226,24 +217,22 @@ def _example(kind: str, sources: Sources) -> str:
 
 
 def _chosen(kind: str, walks: Walks) -> JournaledEvent:
-    if kind in _MADE_UP:
-        event = {"run_id": "fleet", "event_time": "2026-01-02T03:04:05Z", kind: _MADE_UP[kind]}
-        return ParseDict({"revision": 1, "event": event}, JournaledEvent())
     name, fits = _FROM.get(kind, ("", lambda _: True))
     runs = [walks.runs[name]] if name else [*walks.runs.values(), walks.fleet]
     for told in (each for run in runs for each in run):
         if told.event.WhichOneof("payload") == kind and fits(told.event):
             return told
-    raise Missing(
-        f"no run of tests/contract/walks.py tells {kind}: have one bring it about, "
-        "or give an example in _MADE_UP of tests/contract/events_document.py"
-    )
+    raise Missing(f"nothing in tests/contract/walks.py tells {kind}: have a run there bring it about")
 
 
 # ---- what differs from run to run
 
 _RUN, _LOG, _REVISION = "r7b0c2d4e", "5f3a9c1e", 42
-_TIMES = {"event_time", "retry_time"}
+_TIMES = {
+    "event_time": "2026-01-02T03:04:05.678Z",
+    "retry_time": "2026-01-02T03:04:15.678Z",
+    "resume_time": "2026-01-02T03:05:05.678Z",
+}
 
 
 def _settled(told: JournaledEvent) -> JournaledEvent:
@@ -263,7 +252,7 @@ def _without_chance(value: Any, run_id: str, key: str = "") -> Any:
         case list():
             return [_without_chance(inner, run_id, key) for inner in value]
         case _ if key in _TIMES:
-            return "2026-01-02T03:04:05.678Z"
+            return _TIMES[key]
         case _ if key == "duration":
             return "1.250s" if isinstance(value, str) else 1.25
         case _ if key == "size":

@@ -15,6 +15,7 @@ from codeframe.v1.status_pb2 import JournaledEvent
 from services.lead.fleet import Rounds
 from services.lead.journal import FLEET
 from services.workers.model.conversation import Conversation
+from services.workers.model.gate import Pause
 from tests.git_project import make_project
 from tests.integration.lead_stage import Lead, serve_lead, task
 from tests.scripted_worker import Script, serve_worker
@@ -118,8 +119,11 @@ async def walk(folder: Path) -> Walks:
         await until(lead, FLEET, lambda told: _agent_is(told, state_pb2.AGENT_STATE_UNREACHABLE))
         clock.ahead += timedelta(minutes=2)
         await until(lead, FLEET, lambda told: told.event.HasField("agent_retired"))
-        async with serve_worker(Script(), folder / "again", name="w1", port=port):
+        pauses = [Pause("4c3a0d5be1f2", "claude-sonnet", clock() + timedelta(minutes=10))]
+        again, key = folder / "again", pauses[0].key_fingerprint
+        async with serve_worker(Script(), again, name="w1", port=port, key=key, pauses=lambda: pauses):
             await until(lead, FLEET, lambda told: told.event.HasField("agent_resumed"))
+            await until(lead, FLEET, lambda told: told.event.HasField("provider_throttled"))
         walks.fleet = await lead.journaled(FLEET)
     return walks
 
