@@ -10,6 +10,10 @@ _PYTEST_OWN = {"pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"}
 _PYTEST_SHARED = {"pyproject.toml", "setup.cfg", "tox.ini"}
 _PYTEST_CONFIG = re.compile(r"^\s*\[(?:tool\.pytest(?:\.ini_options)?|tool:pytest|pytest)\]", re.MULTILINE)
 _PYTHON_TEST = re.compile(r"(?:test_.*|.*_test|conftest)\.py")
+_MAKEFILES = ("GNUmakefile", "makefile", "Makefile")  # as make looks for them
+_MAKE_TEST = "make test"
+_MAKE_TARGET = re.compile(r"^test[ \t]*:(?!=)", re.MULTILINE)
+_JUNIT_PATH = re.compile(r"junit[^\n]*?[=: \t]\"?(?P<path>(?!/)[\w./-]+\.xml)\b", re.IGNORECASE)
 _NPM_PLACEHOLDER = "no test specified"
 
 
@@ -18,14 +22,28 @@ def find_verification(
 ) -> str | None:
     """The command that verifies a tree which names none, or None where none is found.
 
-    pytest where the tree has Python tests or a pytest configuration, `npm test` where a
-    package.json has a test script; in a sub-folder, of that folder. A tree with both is
-    verified by pytest, for the role frontend by npm. `paths` are the tree's files, relative
-    to its root, with slashes; `read` returns a file's text, None where it is not text.
+    pytest where the tree has Python tests or a pytest configuration; else `go test` for a go.mod,
+    `cargo test` for a Cargo.toml and `npm test` for a package.json with a test script, of the folder
+    nearest to the root; else `make test` where the Makefile says where its JUnit report goes. For the role
+    frontend, npm comes first. `paths` are the tree's files, relative to its root, with slashes; `read`
+    returns a file's text, None where it is not text.
     """
     own = sorted((path for path in paths if _is_own(path)), key=lambda path: (path.count("/"), path))
-    finders = [_find_npm, _find_pytest] if role == "frontend" else [_find_pytest, _find_npm]
+    finders = [_find_pytest, _find_by_manifest, _find_make]
+    if role == "frontend":
+        finders.insert(0, _find_npm)
     return next((command for find in finders if (command := find(own, read))), None)
+
+
+def find_report(paths: Collection[str], read: Callable[[str], str | None], command: str) -> str:
+    """Where a command writes a JUnit report by itself, as far as the tree tells; empty where it does not.
+
+    Only `make test` is looked into; other runners are asked for a report.
+    """
+    if command != _MAKE_TEST:
+        return ""
+    texts = (read(path) or "" for path in _MAKEFILES if path in paths)
+    return next((report for text in texts if (report := _junit_path(text))), "")
 
 
 def _is_own(path: str) -> bool:
@@ -50,12 +68,45 @@ def _configured_for_pytest(paths: list[str], read: Callable[[str], str | None]) 
             yield folder
 
 
+def _find_by_manifest(paths: list[str], read: Callable[[str], str | None]) -> str | None:
+    """The runner of the manifest nearest to the root."""
+    found = (command for path in paths if (command := _of_manifest(path, read)))
+    return next(found, None)
+
+
+def _of_manifest(path: str, read: Callable[[str], str | None]) -> str | None:
+    folder, _, name = path.rpartition("/")
+    match name:
+        case "go.mod":
+            return f"cd {shlex.quote(folder)} && go test ./..." if folder else "go test ./..."
+        case "Cargo.toml":
+            whole = " --workspace" if re.search(r"^\[workspace\]", read(path) or "", re.MULTILINE) else ""
+            return f"cargo test{whole}" + (f" --manifest-path {shlex.quote(path)}" if folder else "")
+        case "package.json":
+            return _find_npm([path], read)
+    return None
+
+
 def _find_npm(paths: list[str], read: Callable[[str], str | None]) -> str | None:
     for path in paths:
         folder, _, name = path.rpartition("/")
         if name == "package.json" and _has_test_script(read(path) or ""):
             return f"npm test --prefix {shlex.quote(folder)}" if folder else "npm test"
     return None
+
+
+def _find_make(paths: list[str], read: Callable[[str], str | None]) -> str | None:
+    for path in _MAKEFILES:
+        text = (read(path) or "") if path in paths else ""
+        if _MAKE_TARGET.search(text) and (_junit_path(text) or "CODEFRAME_REPORT" in text):
+            return _MAKE_TEST
+    return None
+
+
+def _junit_path(makefile: str) -> str:
+    """The path of a JUnit report that a Makefile names, where no variable is in it."""
+    found = _JUNIT_PATH.search(makefile)
+    return found["path"].removeprefix("./") if found else ""
 
 
 def _has_test_script(text: str) -> bool:

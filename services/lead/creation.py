@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from codeframe.errors import Violation
-from codeframe.finders import find_verification
+from codeframe.finders import find_report, find_verification
 from codeframe.plan import PLANNER, Plan, PlannedTask, faults, read_plan
 from codeframe.project import PROJECT_FILE, ProjectFile, ProjectFileError, read_project
 from codeframe.v1 import lead_pb2, plan_pb2
@@ -173,7 +173,7 @@ def _checks(plan: Plan, project: ProjectFile, tree: Tree) -> tuple[tuple[Check, 
             missing.append(Violation(f"plan.tasks[{index}].verification", text))
             continue
         own = task.verification and task.verification != named.verification
-        report = "" if own else named.report
+        report = ("" if own else named.report) or find_report(tree.paths, tree.read, verification)
         setup, setup_paths = task.setup or named.setup, () if task.setup else named.setup_paths
         check = known.setdefault(
             (verification, report, setup, setup_paths),

@@ -21,7 +21,8 @@ from services.runtime.git import CommitNotFound, Git, GitError, explain
 log = structlog.get_logger()
 
 CONFIGURATION = frozenset(
-    {"codeframe.toml", "package.json", "pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini"}
+    {"codeframe.toml", "package.json", "pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "Cargo.toml"}
+    | {"Makefile", "makefile", "GNUmakefile"}
 )
 """Names of the files whose text tells how a tree is verified."""
 

@@ -18,11 +18,14 @@ LEAVINGS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`venv` is a Python environment in the place, or empty; the rest is as in Environment."""
+    """`venv` is a Python environment in the place, or empty; `stores` are those of STORES that hold something
+    there; the rest is as in Environment.
+    """
 
     venv: str
     sources: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
+    stores: tuple[str, ...] = ()
 
     def environment(self, digest: str, place: Path, trusted: Iterable[Path]) -> Environment:
         """The environment that this is, made in `place`. An interpreter is readable only inside `trusted`:
@@ -31,7 +34,32 @@ class Made:
         readable = tuple(
             folder for folder in readable if any(folder.is_relative_to(root) for root in trusted)
         )
+        for store in self.stores:
+            env = {**env, **offline(store, place)}
         return Environment(digest, path, (place, *readable), env, self.sources, self.links)
+
+
+STORES = ("go", "cargo")
+
+
+def store_places(place: Path) -> dict[str, str]:
+    """The variables that have Go and Rust keep in `place` what they fetch and build."""
+    go = place / "go"
+    return {"GOMODCACHE": f"{go}/mod", "GOCACHE": f"{go}/build", "CARGO_HOME": f"{place}/cargo"}
+
+
+def offline(store: str, place: Path) -> dict[str, str]:
+    """How a command uses a store that it can only read: nothing is fetched, nothing is written there."""
+    places = store_places(place)
+    if store == "cargo":
+        return {"CARGO_HOME": places["CARGO_HOME"], "CARGO_NET_OFFLINE": "true"}
+    return {
+        "GOMODCACHE": places["GOMODCACHE"],
+        "GOCACHE": places["GOCACHE"],
+        "GODEBUG": "goindex=0",  # what Go notes of old files it must write, or it fails
+        "GOPROXY": "off",
+        "GOFLAGS": "-buildvcs=false",
+    }
 
 
 def venv_parts(venv: Path) -> tuple[tuple[Path, ...], tuple[Path, ...], dict[str, str]]:
@@ -61,10 +89,11 @@ def harvest(place: Path, before: frozenset[str]) -> tuple[Made, list[Path]]:
     made = [name for name in new if os.path.dirname(name) not in new]
     venv = next((tree / name for name in made if (tree / name / "pyvenv.cfg").is_file()), venv)
     links = tuple(link for name in made for link in _links(tree, name))
+    stores = tuple(store for store in STORES if any((place / store).iterdir()))
     if (venv / "pyvenv.cfg").is_file():
-        result = Made(os.path.relpath(venv, place), _sources(tree, venv), links)
+        result = Made(os.path.relpath(venv, place), _sources(tree, venv), links, stores)
     else:
-        result = Made("", (), links)
+        result = Made("", (), links, stores)
     return result, _rest(tree, after, made)
 
 
@@ -95,7 +124,7 @@ def read_made(place: Path) -> Made | None:
     try:
         record = json.loads((place / RECORD).read_text(encoding="utf-8"))
         links = tuple((at, to) for at, to in record["links"])
-        return Made(record["venv"], tuple(record["sources"]), links)
+        return Made(record["venv"], tuple(record["sources"]), links, tuple(record["stores"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

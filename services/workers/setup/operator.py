@@ -1,7 +1,7 @@
 """The operator's own settings for package registries: what a setup command is given of them.
 
-A proxy, a mirror or a certificate that is configured for pip, uv and npm on this machine must work for
-setup as well. Nothing else of the worker's environment is passed on, least of all the model's key.
+A proxy, a mirror or a certificate that is configured for pip, uv, npm, Go and Cargo on this machine must work
+for setup as well. Nothing else of the worker's environment is passed on, least of all the model's key.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PREFIXES = ("PIP_", "UV_", "NPM_CONFIG_")
+PREFIXES = ("PIP_", "UV_", "NPM_CONFIG_", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_")
 NAMES = frozenset(
     (
         "HTTP_PROXY",
@@ -22,6 +22,12 @@ NAMES = frozenset(
         "REQUESTS_CA_BUNDLE",
         "CURL_CA_BUNDLE",
         "NODE_EXTRA_CA_CERTS",
+        "GOPROXY",
+        "GOPRIVATE",
+        "GONOPROXY",
+        "GONOSUMDB",
+        "GOSUMDB",
+        "GOINSECURE",
     )
 )
 # They say where things go, which is ours to say.
@@ -30,7 +36,7 @@ OURS = re.compile(
     r"|UV_(PROJECT.*|CACHE_DIR|PYTHON.*|TOOL_.*|WORKING_DIR.*|VENV.*|SYSTEM_PYTHON|BREAK_SYSTEM_PACKAGES|LINK_MODE)"
     r"|NPM_CONFIG_(PREFIX|CACHE|GLOBAL.*|LOCAL_PREFIX|TMP|LOGS_DIR|WORKSPACES?)"
 )
-FILES = (".config/pip/pip.conf", ".pip/pip.conf", ".config/uv/uv.toml", ".npmrc", ".netrc")
+FILES = (".config/pip/pip.conf", ".pip/pip.conf", ".config/uv/uv.toml", ".npmrc", ".netrc", ".config/go/env")
 READ_LIMIT = 1 << 20
 
 

@@ -3,7 +3,9 @@
 Python: one environment for the whole checkout, from `uv.lock` (`uv sync`), else from requirements files
 and the `pyproject.toml` or `setup.py` of the root and of the folders in it, with their test extras; and
 pytest, where the project asks for none. Node: `npm ci` with a lock file, else `npm install`, in each such
-folder whose `package.json` has dependencies. What needs nothing installs nothing.
+folder whose `package.json` has dependencies. Go and Rust, where the verification may call them: the modules
+or crates of each `go.mod` and `Cargo.toml` are fetched, and Go's packages compiled, once. What needs nothing
+installs nothing.
 """
 
 import hashlib
@@ -26,11 +28,14 @@ REQUIREMENTS = re.compile(
 LOCKS = re.compile(
     r"requirements.*\.(?:txt|in|lock)|requirements/.*\.(?:txt|in|lock)|.*[-_]requirements\.txt|constraints.*\.txt"
     r"|pyproject\.toml|setup\.(?:py|cfg)|uv\.(?:lock|toml)|poetry\.lock|pdm\.lock|Pipfile(?:\.lock)?|\.python-version"
+    r"|go\.(?:mod|sum|work)|Cargo\.(?:toml|lock)"
     r"|package(?:-lock)?\.json|npm-shrinkwrap\.json|\.npmrc|yarn\.lock|pnpm-(?:lock|workspace)\.yaml|\.nvmrc"
 )
 TEST_EXTRAS = ("test", "tests", "testing", "dev")
 ASKS_PYTHON = re.compile(r"\b(?:python[\d.]*|pytest|py\.test)\b")
+ASKS_GO, ASKS_CARGO = re.compile(r"\b(?:go|make)\b"), re.compile(r"\b(?:cargo|make)\b")
 ASKS_PIP = re.compile(r"\bpip3?\b")
+GO_COMPILE = "go test -count=1 -run '^$' ./... >/dev/null 2>&1"
 MOST_FOLDERS = 500
 MOST_BYTES = 64 << 20
 
@@ -59,7 +64,7 @@ class Recipe:
     def digest(self, identity: str) -> str:
         """Names what these steps make of these files with the tools of that identity."""
         steps = [(step.line, step.folder) for step in self.steps]
-        text = json.dumps([1, identity, self.python, steps, sorted(self.ingredients.items())])
+        text = json.dumps([2, identity, self.python, steps, sorted(self.ingredients.items())])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -86,7 +91,8 @@ def find_recipe(checkout: Path, verification: str = "", pip: str = "python -m pi
     needs_python = bool(python or ASKS_PYTHON.search(verification))
     if needs_python:
         python.append(Step(f"python -c 'import pytest' 2>/dev/null || {pip} install --quiet pytest"))
-    return Recipe(needs_python, (*python, *_node_steps(checkout, files)), _ingredients(checkout, files))
+    steps = (*python, *_node_steps(checkout, files), *_compiler_steps(checkout, files, verification))
+    return Recipe(needs_python, steps, _ingredients(checkout, files))
 
 
 def _pip_steps(checkout: Path, files: list[str], pip: str) -> list[Step]:
@@ -142,6 +148,26 @@ def _node_steps(checkout: Path, files: list[str]) -> list[Step]:
             install = "npm ci" if locked else "npm install --no-package-lock"
             steps.append(Step(f"{install} --no-audit --no-fund --loglevel=error", folder or "."))
     return steps
+
+
+def _compiler_steps(checkout: Path, files: list[str], verification: str) -> list[Step]:
+    """What Go and Rust need; nothing where the machine has them not, which the verification says then."""
+    steps: list[Step] = []
+    for file in files:
+        folder, name = os.path.split(file)
+        if name == "go.mod" and ASKS_GO.search(verification):
+            vendored = (checkout / folder / "vendor" / "modules.txt").is_file()
+            fetch = "" if vendored else "go mod download && "
+            # Compiling the tests warms the cache; code that does not compile is the verification's business.
+            steps.append(Step(_if_there("go", f"{fetch}{{ {GO_COMPILE} || true; }}"), folder or "."))
+        elif name == "Cargo.toml" and ASKS_CARGO.search(verification):
+            locked = " --locked" if (checkout / folder / "Cargo.lock").is_file() else ""
+            steps.append(Step(_if_there("cargo", f"cargo fetch --quiet{locked}"), folder or "."))
+    return steps
+
+
+def _if_there(program: str, line: str) -> str:
+    return f"if command -v {program} >/dev/null; then {line}; fi"
 
 
 def _locks(checkout: Path) -> list[str]:

@@ -10,7 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from services.workers.sandbox import Command, CommandResult, Limits, Sandbox, SandboxError, shell
-from services.workers.setup.cache import Made, harvest, is_made, listing, read_made, write_made
+from services.workers.setup.cache import (
+    STORES,
+    Made,
+    harvest,
+    is_made,
+    listing,
+    read_made,
+    store_places,
+    write_made,
+)
 from services.workers.setup.environment import EVERYWHERE, Environment
 from services.workers.setup.errors import SetupFailed
 from services.workers.setup.named import named_environment
@@ -20,7 +29,7 @@ from services.workers.setup.toolchain import Toolchain
 
 GIB = 1 << 30
 ROOMY = Limits(processes=1024, memory=6 * GIB, file_size=4 * GIB, scratch=2 * GIB, output=256 * 1024)
-PARTS = ("tree", "venv", "python", "home")  # of a place in the cache, what commands may write
+PARTS = ("tree", "venv", "python", "home", *STORES)  # of a place in the cache, what commands may write
 LOCK_PAUSE = 0.1  # seconds between two tries for another process's lock
 
 
@@ -158,6 +167,8 @@ class Setup:
             "UV_PROJECT_ENVIRONMENT": str(place / "venv"),
             "UV_PYTHON_INSTALL_DIR": str(place / "python"),
             "NPM_CONFIG_CACHE": f"{home}/npm",
+            **store_places(place),
+            "GOFLAGS": "-modcacherw -buildvcs=false",  # so that what it fetched can be removed
             "SETUPTOOLS_SCM_PRETEND_VERSION": "0.0.0",  # the tree has no git directory to ask
         }
 

@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 import sysconfig
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ class Toolchain:
 
     `python` is the interpreter the worker's own environment was made from, never that environment's.
     `npm` is the folder of npm's own files, `pip` that of the interpreter's pip. `has_venv`: whether
-    `python -m venv` can put pip into what it makes.
+    `python -m venv` can put pip into what it makes. `go` and `cargo` lie in the `bin` of their toolchains.
     """
 
     python: Path
@@ -25,6 +26,8 @@ class Toolchain:
     node: Path | None = None
     npm: Path | None = None
     uv: Path | None = None
+    go: Path | None = None
+    cargo: Path | None = None
 
     @property
     def has_pip(self) -> bool:
@@ -34,14 +37,17 @@ class Toolchain:
     @property
     def readable(self) -> tuple[Path, ...]:
         """What a command must be able to read to use them."""
-        tools = (interpreter_folder(self.python), self.node, self.npm, self.uv)
+        compilers = (tool.parent.parent for tool in (self.go, self.cargo) if tool is not None)
+        tools = (interpreter_folder(self.python), self.node, self.npm, self.uv, *compilers)
         return tuple(tool for tool in tools if tool is not None)
 
     @property
     def identity(self) -> str:
         """What makes something built with these differ from something built with others."""
         version = ".".join(map(str, sys.version_info[:3]))
-        return f"{sys.platform} {platform.machine()} python {version} {self.python} node {self.node}"
+        return f"{sys.platform} {platform.machine()} python {version} {self.python} node {self.node}" + (
+            f" go {self.go}" if self.go else ""
+        )
 
     def lay_out(self, folder: Path) -> None:
         """Make `folder` a place for PATH that holds these programs; made already, it stays as it is."""
@@ -49,6 +55,8 @@ class Toolchain:
         version = f"python3.{sys.version_info.minor}"
         programs = {"python": self.python, "python3": self.python, version: self.python}
         programs |= {name: tool for name, tool in (("node", self.node), ("uv", self.uv)) if tool is not None}
+        beside = ((self.go, ("go", "gofmt")), (self.cargo, ("cargo", "rustc", "rustdoc")))
+        programs |= {name: tool.with_name(name) for tool, names in beside if tool for name in names}
         _replace(folder / "pip", '#!/bin/sh\nexec python -m pip "$@"\n')
         for name, program in programs.items():
             _replace(folder / name, f'#!/bin/sh\nexec "{program}" "$@"\n')
@@ -70,6 +78,8 @@ def find_toolchain() -> Toolchain:
         node=node,
         npm=npm,
         uv=Path(os.path.realpath(uv)) if uv else None,
+        go=_find_go(),
+        cargo=_find_cargo(),
     )
 
 
@@ -100,6 +110,27 @@ def _find_node() -> tuple[Path | None, Path | None]:
         if node.exists() and (npm / "bin" / "npm-cli.js").exists():
             return node, npm
     return None, None
+
+
+def _find_go() -> Path | None:
+    go = shutil.which("go")
+    return Path(os.path.realpath(go)) if go else None
+
+
+def _find_cargo() -> Path | None:
+    """Cargo's own program. That of rustup stands for one in a toolchain, which its settings name."""
+    found = shutil.which("cargo")
+    cargo = Path(os.path.realpath(found)) if found else None
+    if cargo is None or cargo.name != "rustup":
+        return cargo
+    home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
+    try:
+        named = tomllib.loads((home / "settings.toml").read_text(encoding="utf-8")).get("default_toolchain")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return None
+    toolchain = os.environ.get("RUSTUP_TOOLCHAIN") or named
+    program = home / "toolchains" / str(toolchain) / "bin" / "cargo"
+    return program if program.is_file() else None
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,9 +1,9 @@
 """How test runners are made to report, whatever command calls them.
 
-pytest and node's runner take it from the environment, so that it works inside `make test` as well; they tell
-into a pipe, test by test. vitest
-and jest take it from their arguments, which are added where the command's last part is `npm test` with a
-script that calls them, or calls them itself.
+pytest and node's runner take it from the environment, so that it works inside `make test` as well; before
+`go` and `cargo` stand programs of ours on PATH. These four tell into a pipe, test by test. vitest and jest
+take it from their arguments, which are added where the command's last part is `npm test` with a script that
+calls them, or calls them itself.
 """
 
 import json
@@ -16,6 +16,7 @@ from services.workers.verification.parse import ReportError
 from services.workers.verification.reading import read_file
 
 NODE_REPORTER = Path(__file__).with_name("node_reporter.mjs")
+SHIMS = Path(__file__).with_name("shims")
 PYTEST_PLUGIN = Path(__file__).with_name("witness") / "codeframe_witness.py"
 WITNESS, JEST, OTHER = "witness", "jest.json", "report"
 

@@ -2,7 +2,7 @@
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.workers.sandbox import Command, Limits, Sandbox
@@ -11,7 +11,7 @@ from services.workers.verification.parse import ReportError, bounded, parse
 from services.workers.verification.pipe import Pipe, listening
 from services.workers.verification.reading import is_inside, read_file
 from services.workers.verification.report import TestCase, TestReport, each_once
-from services.workers.verification.runners import NODE_REPORTER, PYTEST_PLUGIN, Reporting, reporting
+from services.workers.verification.runners import NODE_REPORTER, PYTEST_PLUGIN, SHIMS, Reporting, reporting
 from services.workers.verification.witnessed import read_witness
 
 
@@ -32,6 +32,7 @@ async def verify(
     SandboxError.
     """
     checkout = Path(os.path.realpath(checkout))
+    environment = replace(environment, path=(SHIMS, *environment.path))
     folder = sandbox.scratch / f"report-{sandbox.new_id()}"
     folder.mkdir()
     try:
@@ -46,7 +47,7 @@ async def verify(
                     checkout,
                     timeout=timeout,
                     writable=(folder,),
-                    readable=(NODE_REPORTER, PYTEST_PLUGIN.parent),
+                    readable=(NODE_REPORTER, PYTEST_PLUGIN.parent, SHIMS),
                     env=made.env,
                     limits=limits,
                     imports=(PYTEST_PLUGIN.parent,),
@@ -105,6 +106,6 @@ def _root(place: Path, checkout: Path, folder: Path) -> Path:
 
 
 NO_REPORT = (
-    "the command left no test report: call pytest, node --test, vitest or jest, or have it write"
-    " JUnit XML to the path in $CODEFRAME_REPORT"
+    "the command left no test report: call pytest, node --test, vitest, jest, go test or cargo test, or have"
+    " it write JUnit XML to the path in $CODEFRAME_REPORT"
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from codeframe.finders import find_verification
+from codeframe.finders import find_report, find_verification
 
 NODE = '{"scripts": {"test": "node --test"}}'
 
@@ -27,6 +27,20 @@ NODE = '{"scripts": {"test": "node --test"}}'
         ({"package.json": '{"scripts": []}'}, None),
         ({"node_modules/x/package.json": NODE, "x/site-packages/test_a.py": "", ".tox/test_b.py": ""}, None),
         ({"frontend/package.json": NODE, "tests/test_app.py": ""}, "python -m pytest"),
+        ({"go.mod": "module a\n", "a_test.go": ""}, "go test ./..."),
+        ({"my api/go.mod": "module a\n"}, "cd 'my api' && go test ./..."),
+        ({"go.mod": "", "web/package.json": NODE}, "go test ./..."),
+        ({"package.json": NODE, "tools/go.mod": ""}, "npm test"),
+        ({"Cargo.toml": '[package]\nname = "a"\n'}, "cargo test"),
+        ({"Cargo.toml": '[workspace]\nmembers = ["a"]\n', "a/Cargo.toml": ""}, "cargo test --workspace"),
+        ({"core/Cargo.toml": ""}, "cargo test --manifest-path core/Cargo.toml"),
+        ({"go.mod": "", "tests/test_app.py": ""}, "python -m pytest"),
+        ({"vendor/x/go.mod": "", "build/Cargo.toml": ""}, None),
+        ({"Makefile": "test: build\n\tctest --output-junit out/unit.xml\n"}, "make test"),
+        ({"Makefile": "test:\n\t./run.sh > $$CODEFRAME_REPORT\n"}, "make test"),
+        ({"Makefile": "test:\n\t./run.sh\n"}, None),
+        ({"Makefile": "test := x\nunit:\n\tctest --junit out.xml\n"}, None),
+        ({"Makefile": "test:\n\tctest --junit out.xml\n", "go.mod": ""}, "go test ./..."),
     ],
 )
 def test_the_verification_that_a_tree_tells(files: dict[str, str], command: str | None) -> None:
@@ -41,3 +55,23 @@ def test_a_frontend_task_of_a_mixed_tree_is_verified_by_npm() -> None:
 
 def test_a_file_that_is_not_text_says_nothing() -> None:
     assert find_verification(["package.json", "pyproject.toml"], lambda path: None) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "report"),
+    [
+        ("pytest --junitxml=out/junit.xml", "out/junit.xml"),
+        ("pytest --junit-xml ./report.xml -q", "report.xml"),
+        ("gotestsum --junitfile unit.xml -- ./...", "unit.xml"),
+        ("JEST_JUNIT_OUTPUT_FILE=reports/j.xml npx jest", "reports/j.xml"),
+        ('vitest run --reporter=junit --outputFile="junit.xml"', "junit.xml"),
+        ("pytest --junitxml=$(OUT)/junit.xml", ""),
+        ("pytest --junitxml=/tmp/junit.xml", ""),
+        ("phpunit --configuration phpunit.dist", ""),
+    ],
+)
+def test_where_a_makefile_leaves_its_report(line: str, report: str) -> None:
+    files = {"Makefile": f"test:\n\t{line}\n"}
+    assert find_report(files, files.get, "make test") == report
+    assert find_report(files, files.get, "make check") == ""
+    assert find_report([], files.get, "make test") == ""

@@ -119,6 +119,11 @@ def test_a_task_may_say_that_nothing_verifies_it_and_then_brings_no_check() -> N
     assert (bare.check_of, bare.checks) == ({}, ())
 
 
+def test_a_makefile_says_where_its_report_goes() -> None:
+    made = created(request(task("a")), {"Makefile": "test:\n\tctest --output-junit out/unit.xml\n"})
+    assert [(each.verification, each.report) for each in made.checks] == [("make test", "out/unit.xml")]
+
+
 def test_each_distinct_check_is_made_once_with_the_first_role_that_brings_it() -> None:
     plan = request(
         task("a", role="backend"), task("b", role="test"), task("c", role="frontend"), task("d", role="test")
