@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ class Fleet:
     project: Path
     addresses: Mapping[str, str]
     processes: Mapping[str, asyncio.subprocess.Process]
+    restart: Callable[[str], Awaitable[None]]
 
     @property
     def servers(self) -> dict[str, int]:
@@ -107,7 +108,7 @@ async def serve_fleet(
         await made.start("lead", "services.lead", *workers)
         await made.start("gateway", "gateway", "--lead", await made.address("lead"))
         addresses = {name: await made.address(name) for name in made.processes}
-        yield Fleet(folder, project, addresses, made.processes)
+        yield Fleet(folder, project, addresses, made.processes, made.restart)
     finally:
         await made.stop()
 
@@ -131,8 +132,23 @@ class _Maker:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self._starts: dict[str, Callable[[str], Awaitable[None]]] = {}
 
     async def start(self, name: str, module: str, *flags: str, env: Mapping[str, str] | None = None) -> None:
+        """Start a process at any free port."""
+        self._starts[name] = lambda port: self._start(name, module, *flags, port=port, env=env)
+        await self._starts[name]("0")
+
+    async def restart(self, name: str) -> None:
+        """Start a process that has ended again, at its address; it answers once this returns."""
+        port = (await self.address(name)).rpartition(":")[2]
+        self._ready(name).unlink()
+        await self._starts[name](port)
+        await self.address(name)
+
+    async def _start(
+        self, name: str, module: str, *flags: str, port: str, env: Mapping[str, str] | None
+    ) -> None:
         inherited = {
             key: value
             for key, value in os.environ.items()
@@ -140,7 +156,7 @@ class _Maker:
         }
         where = (
             "--port",
-            "0",
+            port,
             "--data-dir",
             str(self._folder / name),
             "--ready-file",

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from codeframe.cli.account import account, cost, spent
 from codeframe.cli.key import is_anthropic
 from codeframe.cli.names import first_line, outcome, run_state, spoken, task_state
 from codeframe.client import Client
@@ -34,8 +35,11 @@ async def report(client: Client, run_id: str, console: Console, *, attempts: boo
                 console.print(line, soft_wrap=True)
     for warning in _warnings(run, made):
         console.print(Text(warning, style="bold yellow"), soft_wrap=True)
-    for usage in run.usage:
-        console.print(Text(f"  {usage.model}: {_tokens(usage)}"), soft_wrap=True)
+    for line in spent(run):
+        console.print(line, soft_wrap=True)
+    took = account(made, run.usage) if attempts else _totals(run)
+    for line in took:
+        console.print(line, soft_wrap=True)
     for hint in _how_to_look(run):
         console.print(Text(hint), soft_wrap=True)
     return run
@@ -110,8 +114,6 @@ def _attempt(attempt: lead_pb2.Attempt) -> Iterator[Text]:
         yield Text(f"  {_counts(run)} by {run.command} of {run.commit[:10]}")
         if run.summary:
             yield Text(f"    {first_line(run.summary)}")
-    for usage in result.usage:
-        yield Text(f"  {usage.model}: {_tokens(usage)}")
     for artifact in result.artifacts:
         cut = ", truncated" if artifact.truncated else ""
         yield Text(f"  artifact {artifact.name}: {artifact.size:,} bytes{cut}")
@@ -131,10 +133,14 @@ def _warnings(run: lead_pb2.Run, attempts: Sequence[lead_pb2.Attempt]) -> Iterat
             yield f"the model was asked at {endpoint}, not at Anthropic"
 
 
+def _totals(run: lead_pb2.Run) -> Iterator[Text]:
+    return (Text(f"  {usage.model}: {_tokens(usage)}") for usage in run.usage)
+
+
 def _tokens(usage: evidence_pb2.ModelUsage) -> str:
     return (
         f"{usage.turns} turns, {usage.input_tokens:,} tokens in, {usage.cache_read_tokens:,} from cache, "
-        f"{usage.cache_write_tokens:,} to cache, {usage.output_tokens:,} out"
+        f"{usage.cache_write_tokens:,} to cache, {usage.output_tokens:,} out, {cost(usage)}"
         f"{' (more may be billed)' if usage.incomplete else ''}"
         f"{'; SCRIPTED, no model' if usage.scripted else ''}"
     )

@@ -13,7 +13,15 @@ from codeframe.client.channel import open_channel
 from codeframe.client.retry import RetryPolicy
 from codeframe.client.watch import Watch
 from codeframe.errors import CodeframeError, from_rpc_error
-from codeframe.v1 import evidence_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, status_pb2, status_pb2_grpc
+from codeframe.v1 import (
+    budget_pb2,
+    evidence_pb2,
+    lead_pb2,
+    lead_pb2_grpc,
+    plan_pb2,
+    status_pb2,
+    status_pb2_grpc,
+)
 
 _Request = TypeVar("_Request", contravariant=True)
 _Response = TypeVar("_Response", covariant=True)
@@ -81,6 +89,7 @@ class Client:
         project: str = "",
         base: str = "",
         limits: lead_pb2.RunLimits | None = None,
+        budget: budget_pb2.Budget | None = None,
         labels: Mapping[str, str] | None = None,
         unserved_role: lead_pb2.UnservedRolePolicy.ValueType = lead_pb2.UNSERVED_ROLE_POLICY_UNSPECIFIED,
         request_id: str = "",
@@ -95,6 +104,7 @@ class Client:
             repository=repository,
             base=base,
             limits=limits,
+            budget=budget,
             labels=labels or {},
             unserved_role=unserved_role,
         )

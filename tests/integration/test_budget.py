@@ -1,0 +1,223 @@
+"""What the scripted Claude bills, and what codeframe says it spent: a whole fleet, budgets and none."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx2
+import pytest
+
+from codeframe.client import Client, CodeframeError
+from codeframe.v1 import budget_pb2, evidence_pb2, lead_pb2, plan_pb2, state_pb2
+from services.runtime.prices import Tokens, our_prices
+from tests.fleet import Fleet, script, serve_fleet, task, watched_over
+from tests.git_project import files_at
+
+FAILED, COMPLETED = state_pb2.RUN_STATE_FAILED, state_pb2.RUN_STATE_COMPLETED
+FINAL = (FAILED, COMPLETED, state_pb2.RUN_STATE_CANCELLED)
+MODEL = "claude-haiku-5-5"
+ROLES = {"one": "backend", "two": "frontend", "three": "test"}
+KINDS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+
+
+def writer(name: str, turns: int) -> dict[str, Any]:
+    """A script that writes a file in each of so many turns, and is done in one more."""
+    steps = [
+        {
+            "when": {"turn": turn},
+            "say": f"I write part {turn}.",
+            "use": [{"put_file": {"path": f"lib/{name}-{turn}.txt", "content": "green\n"}}],
+        }
+        for turn in range(1, turns + 1)
+    ]
+    return {"marker": name, "steps": [*steps, {"say": "Done."}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A fleet, a client of its lead, and the bill."""
+
+    fleet: Fleet
+    client: Client
+
+    async def bill(self, *markers: str) -> list[dict[str, Any]]:
+        """The requests that are owed, in the order they came, of these conversations or of all."""
+        url = self.fleet.addresses["claude"]
+        async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
+            listed = (await http.get(f"{url}/_scripted/bill")).json()["requests"]
+        return [r for r in listed if r["state"] != "refused" and (not markers or r["marker"] in markers)]
+
+    async def run(
+        self, *tasks: plan_pb2.PlannedTask, budget: budget_pb2.Budget | None = None
+    ) -> lead_pb2.Run:
+        plan = plan_pb2.Plan(title="a plan", tasks=tasks)
+        return await self.client.create_run(plan, str(self.fleet.project), budget=budget)
+
+    async def ended(self, run: lead_pb2.Run) -> lead_pb2.Run:
+        async with watched_over(self.fleet, 60):
+            async for _ in self.client.watch(run_ids=[run.run_id]):
+                pass
+        return await self.client.get_run(run.run_id)
+
+    async def until_asked_again(self, run: lead_pb2.Run, name: str) -> None:
+        """Return once a task's first turn is in the account, and its second under way."""
+        for _ in range(1000):
+            turns = [request["turn"] for request in await self.bill(name)]
+            told = [attempt.task_id for attempt in await self.attempts(run) if attempt.usage]
+            if 2 in turns and name in told:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{name} does not come to its second turn")
+
+    async def attempts(self, run: lead_pb2.Run) -> list[lead_pb2.Attempt]:
+        made = [attempt async for attempt in self.client.attempts(run.run_id)]
+        return [attempt for attempt in made if attempt.task_id]
+
+
+@asynccontextmanager
+async def paying(folder: Path, *scripts: dict[str, Any]) -> AsyncIterator[Paid]:
+    async with serve_fleet(folder, scripts) as fleet, Client(fleet.addresses["lead"]) as client:
+        yield Paid(fleet, client)
+
+
+def billed(requests: Sequence[dict[str, Any]]) -> dict[str, int]:
+    return {kind: sum(request[kind] for request in requests) for kind in KINDS}
+
+
+def told(usage: Sequence[evidence_pb2.ModelUsage]) -> dict[str, int]:
+    """What usages come to, by the bill's names."""
+    return dict(
+        zip(
+            KINDS,
+            (
+                sum(each.input_tokens for each in usage),
+                sum(each.cache_write_tokens for each in usage),
+                sum(each.cache_read_tokens for each in usage),
+                sum(each.output_tokens for each in usage),
+            ),
+            strict=True,
+        )
+    )
+
+
+def cost_of(requests: Sequence[dict[str, Any]]) -> int:
+    """What the bill comes to by the price table, call by call."""
+    prices, total = our_prices(), 0
+    for request in requests:
+        tokens = Tokens(*(request[kind] for kind in (KINDS[0], KINDS[3], KINDS[1], KINDS[2])))
+        cost = prices.cost(request["model"], tokens)
+        assert cost is not None
+        total += cost
+    return total
+
+
+async def shown(paid: Paid, run: lead_pb2.Run) -> str:
+    lead = paid.fleet.addresses["lead"]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "codeframe.cli", "show", run.run_id, "--lead", lead),
+        env={**os.environ, "COLUMNS": "80"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
+
+
+async def test_the_account_adds_up_to_the_bill_but_for_what_is_estimated_of_a_killed_worker(
+    tmp_path: Path,
+) -> None:
+    # "two" is killed in the midst of its second reply, which takes long only as often as it is tried once.
+    slow = {"faults": [{"stall_after": 2, "seconds": 600, "times": 1}]}
+    scripts = [writer("one", 3), script("two", "frontend"), script("three", "test")]
+    scripts[1]["steps"][1] |= slow
+    async with paying(tmp_path, *scripts) as paid:
+        run = await paid.run(*(task(name, role, model=MODEL) for name, role in ROLES.items()))
+        await paid.until_asked_again(run, "two")
+        worker = paid.fleet.processes["frontend"]
+        worker.send_signal(signal.SIGKILL)
+        await worker.wait()
+        await paid.fleet.restart("frontend")
+        ended = await paid.ended(run)
+        assert ended.state == COMPLETED, ended.failure
+        attempts = await paid.attempts(run)
+        output = await shown(paid, run)
+        bill = await paid.bill()
+    by_task = {name: [usage for a in attempts if a.task_id == name for usage in a.usage] for name in ROLES}
+    for name in ("one", "three"):
+        mine = [request for request in bill if request["marker"] == name]
+        assert told(by_task[name]) == billed(mine)
+        assert sum(usage.cost_micros for usage in by_task[name]) == cost_of(mine)
+        assert all(usage.cost_known for usage in by_task[name])
+    lost, again = (attempt for attempt in attempts if attempt.task_id == "two")
+    assert lost.outcome == evidence_pb2.OUTCOME_LOST
+    assert lost.HasField("estimated")
+    assert not again.HasField("estimated")
+    mine = [request for request in bill if request["marker"] == "two"]
+    cut_off = [request for request in mine if request["state"] != "finished"]
+    assert len(cut_off) == 1
+    assert told(by_task["two"]) == billed([request for request in mine if request not in cut_off])
+    assert 0 < sum(billed(cut_off).values()) <= lost.estimated.tokens
+    assert 0 < cost_of(cut_off) <= lost.estimated.cost_micros
+    assert told(ended.usage) == billed([request for request in bill if request not in cut_off])
+    assert ended.estimated == lost.estimated
+    total = ended.usage[0]
+    assert f"total           {MODEL}" in " ".join(output.split(" "))
+    assert f"{total.output_tokens:,}" in output
+    assert "estimated" in output
+
+
+async def test_a_budget_of_tokens_is_passed_by_one_call_and_the_work_so_far_is_kept(tmp_path: Path) -> None:
+    async with paying(tmp_path, writer("one", 8), writer("two", 8)) as paid:
+        tasks = [task("one", "backend", model=MODEL), task("two", "backend", model=MODEL)]
+        run = await paid.run(*tasks, budget=budget_pb2.Budget(tokens=9000))
+        ended = await paid.ended(run)
+        bill = await paid.bill()
+        attempts = await paid.attempts(run)
+        output = await shown(paid, run)
+    assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_BUDGET_EXHAUSTED
+    spent = sum(billed(bill).values())
+    assert spent >= 9000
+    assert spent - sum(billed(bill[-1:]).values()) < 9000, "but for the last call"
+    assert ended.charged.tokens == spent
+    last = attempts[-1]
+    assert last.outcome == evidence_pb2.OUTCOME_ALLOWANCE_SPENT
+    assert "lib/one-1.txt" in files_at(paid.fleet.project, last.result.commit)
+    assert last.result.commit[:12] in ended.failure.message
+    assert f"{spent:,} of 9,000 tokens" in output
+
+
+async def test_a_budget_of_turns_is_shared_by_attempts_at_the_same_time(tmp_path: Path) -> None:
+    names = ("one", "two", "three")
+    async with paying(tmp_path, *(writer(name, 5) for name in names)) as paid:
+        tasks = [task(name, "backend", model=MODEL) for name in names]
+        run = await paid.run(*tasks, budget=budget_pb2.Budget(turns=6))
+        ended = await paid.ended(run)
+        bill = await paid.bill()
+        attempts = await paid.attempts(run)
+    assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_BUDGET_EXHAUSTED
+    assert len(bill) == 6
+    assert {attempt.allowance.turns for attempt in attempts} == {2}
+    assert {attempt.outcome for attempt in attempts} == {evidence_pb2.OUTCOME_ALLOWANCE_SPENT}
+
+
+async def test_dollars_are_kept_to_and_a_model_without_a_price_is_refused(tmp_path: Path) -> None:
+    async with paying(tmp_path, writer("one", 8)) as paid:
+        dear = task("one", "backend", model="model-x")
+        with pytest.raises(CodeframeError) as refused:
+            await paid.run(dear, budget=budget_pb2.Budget(cost_micros=1000))
+        assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.value.reason == "ERROR_REASON_NO_PRICE"
+        assert [each.field for each in refused.value.violations] == ["plan.tasks[0].model"]
+        run = await paid.run(task("one", "backend", model=MODEL), budget=budget_pb2.Budget(cost_micros=1000))
+        ended = await paid.ended(run)
+        bill = await paid.bill()
+    assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_BUDGET_EXHAUSTED
+    assert ended.charged.cost_micros == cost_of(bill) >= 1000
+    assert cost_of(bill[:-1]) < 1000
