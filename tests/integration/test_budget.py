@@ -130,6 +130,7 @@ async def shown(paid: Paid, run: lead_pb2.Run) -> str:
     return output.decode()
 
 
+@pytest.mark.timeout(300)
 async def test_the_account_adds_up_to_the_bill_but_for_what_is_estimated_of_a_killed_worker(
     tmp_path: Path,
 ) -> None:
@@ -173,51 +174,38 @@ async def test_the_account_adds_up_to_the_bill_but_for_what_is_estimated_of_a_ki
     assert "estimated" in output
 
 
-async def test_a_budget_of_tokens_is_passed_by_one_call_and_the_work_so_far_is_kept(tmp_path: Path) -> None:
-    async with paying(tmp_path, writer("one", 8), writer("two", 8)) as paid:
-        tasks = [task("one", "backend", model=MODEL), task("two", "backend", model=MODEL)]
-        run = await paid.run(*tasks, budget=budget_pb2.Budget(tokens=9000))
-        ended = await paid.ended(run)
-        bill = await paid.bill()
-        attempts = await paid.attempts(run)
-        output = await shown(paid, run)
-    assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_BUDGET_EXHAUSTED
-    spent = sum(billed(bill).values())
-    assert spent >= 9000
-    assert spent - sum(billed(bill[-1:]).values()) < 9000, "but for the last call"
-    assert ended.charged.tokens == spent
-    last = attempts[-1]
-    assert last.outcome == evidence_pb2.OUTCOME_ALLOWANCE_SPENT
-    assert "lib/one-1.txt" in files_at(paid.fleet.project, last.result.commit)
-    assert last.result.commit[:12] in ended.failure.message
-    assert f"{spent:,} of 9,000 tokens" in output
-
-
-async def test_a_budget_of_turns_is_shared_by_attempts_at_the_same_time(tmp_path: Path) -> None:
-    names = ("one", "two", "three")
-    async with paying(tmp_path, *(writer(name, 5) for name in names)) as paid:
-        tasks = [task(name, "backend", model=MODEL) for name in names]
-        run = await paid.run(*tasks, budget=budget_pb2.Budget(turns=6))
-        ended = await paid.ended(run)
-        bill = await paid.bill()
-        attempts = await paid.attempts(run)
-    assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_BUDGET_EXHAUSTED
-    assert len(bill) == 6
-    assert {attempt.allowance.turns for attempt in attempts} == {2}
-    assert {attempt.outcome for attempt in attempts} == {evidence_pb2.OUTCOME_ALLOWANCE_SPENT}
-
-
-async def test_dollars_are_kept_to_and_a_model_without_a_price_is_refused(tmp_path: Path) -> None:
-    async with paying(tmp_path, writer("one", 8)) as paid:
-        dear = task("one", "backend", model="model-x")
+@pytest.mark.timeout(300)
+async def test_budgets_are_passed_by_one_call_in_flight_and_the_work_so_far_is_kept(tmp_path: Path) -> None:
+    """Three runs at the same time, each with a budget of its own: of tokens, of turns, of dollars."""
+    turning = ("first", "second", "third")
+    scripts = [writer(name, 8) for name in ("reader", "payer", *turning)]
+    async with paying(tmp_path, *scripts) as paid:
         with pytest.raises(CodeframeError) as refused:
-            await paid.run(dear, budget=budget_pb2.Budget(cost_micros=1000))
-        assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
-        assert refused.value.reason == "ERROR_REASON_NO_PRICE"
-        assert [each.field for each in refused.value.violations] == ["plan.tasks[0].model"]
-        run = await paid.run(task("one", "backend", model=MODEL), budget=budget_pb2.Budget(cost_micros=1000))
-        ended = await paid.ended(run)
-        bill = await paid.bill()
-    assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_BUDGET_EXHAUSTED
-    assert ended.charged.cost_micros == cost_of(bill) >= 1000
-    assert cost_of(bill[:-1]) < 1000
+            await paid.run(
+                task("payer", "backend", model="model-x"), budget=budget_pb2.Budget(cost_micros=6_000)
+            )
+        runs = [
+            await paid.run(task("reader", "backend"), budget=budget_pb2.Budget(tokens=9_000)),
+            await paid.run(*(task(name, "backend") for name in turning), budget=budget_pb2.Budget(turns=6)),
+            await paid.run(task("payer", "backend"), budget=budget_pb2.Budget(cost_micros=6_000)),
+        ]
+        reading, turns, dollars = [await paid.ended(run) for run in runs]
+        bills = [await paid.bill(*markers) for markers in (("reader",), turning, ("payer",))]
+        last = (await paid.attempts(reading))[-1]
+        shared = await paid.attempts(turns)
+        output = await shown(paid, reading)
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.reason == "ERROR_REASON_NO_PRICE"
+    assert [each.field for each in refused.value.violations] == ["plan.tasks[0].model"]
+    for ended in (reading, turns, dollars):
+        assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_BUDGET_EXHAUSTED
+    spent = sum(billed(bills[0]).values())
+    assert spent - sum(billed(bills[0][-1:]).values()) < 9_000 <= spent == reading.charged.tokens
+    assert last.outcome == evidence_pb2.OUTCOME_ALLOWANCE_SPENT
+    assert "lib/reader-1.txt" in files_at(paid.fleet.project, last.result.commit)
+    assert last.result.commit[:12] in reading.failure.message
+    assert f"{spent:,} of 9,000 tokens" in output
+    assert len(bills[1]) == 6
+    assert {attempt.allowance.turns for attempt in shared} == {2}
+    assert {attempt.outcome for attempt in shared} == {evidence_pb2.OUTCOME_ALLOWANCE_SPENT}
+    assert cost_of(bills[2][:-1]) < 6_000 <= cost_of(bills[2]) == dollars.charged.cost_micros
