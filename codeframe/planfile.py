@@ -7,8 +7,9 @@ from typing import TypeVar
 import yaml
 
 from codeframe import plan as rules
+from codeframe.amounts import KINDS, budget_of, write_amounts
 from codeframe.tomlfile import offer
-from codeframe.v1 import plan_pb2
+from codeframe.v1 import budget_pb2, plan_pb2
 
 SIZE_LIMIT = 16 * 1024 * 1024
 """Bytes that a plan may have: what one request carries."""
@@ -20,7 +21,7 @@ _MAY_CHANGE = {
     "ci": plan_pb2.PROTECTED_KIND_CI,
 }
 _TEXTS = ("id", "title", "description", "role", "verification", "setup", "model")
-_TASK_KEYS = (*_TEXTS, "depends_on", "priority", "may_change")
+_TASK_KEYS = (*_TEXTS, "depends_on", "priority", "may_change", "budget")
 _PRIORITIES = {"0", "1", "2", "3", "4"}
 _NAMES = {
     "map": "a mapping",
@@ -120,9 +121,24 @@ class _Reader:
                     task.priority = self._priority(value, at)
                 case "may_change":
                     task.may_change.extend(self._list(value, at, self._protected))
+                case "budget":
+                    self._budget(value, at, task.budget)
                 case _:
                     setattr(task, key, self._text(value, at))
         return task
+
+    def _budget(self, node: yaml.Node, path: str, budget: budget_pb2.Budget) -> None:
+        """Amounts by kind; each is a number, or a duration."""
+        for kind, value in self._mapping(node, path, KINDS, ()).items():
+            if not isinstance(value, yaml.ScalarNode):
+                self._problem(value, f"{path}.{kind}", f"must be an amount, not {_kind(value)}")
+                continue
+            try:
+                write_amounts(budget, budget_of({kind: value.value}))
+            except ValueError as error:
+                self._problem(value, path, str(error))
+        if isinstance(node, yaml.MappingNode) and not node.value:
+            self._problem(node, path, f"limits nothing; give some of {', '.join(KINDS)}")
 
     def _mapping(
         self, node: yaml.Node, path: str, known: tuple[str, ...], required: tuple[str, ...]

@@ -74,6 +74,8 @@ def _holds(value: Any, keyword: str, wanted: Any) -> bool:
             return not isinstance(value, list) or len(value) >= wanted
         case "maxItems":
             return not isinstance(value, list) or len(value) <= wanted
+        case "minProperties":
+            return not isinstance(value, dict) or len(value) >= wanted
         case "minimum":
             return not isinstance(value, int | float) or value >= wanted
         case "maximum":

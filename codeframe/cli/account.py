@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
-from codeframe.budget import Budget, Charge, dollars
+from codeframe.amounts import read_budget, read_charge
+from codeframe.budget import dollars
 from codeframe.v1 import budget_pb2, evidence_pb2, lead_pb2
 
 _COLUMNS = ("task", "attempt", "model", "turns", "in", "from cache", "to cache", "out", "cost")
@@ -32,7 +33,7 @@ def account(
 def spent(run: lead_pb2.Run) -> Iterator[Text]:
     """What a run has spent of its budget, what of that is estimated, and what is reserved."""
     if run.HasField("budget"):
-        yield Text(f"  budget     {_budget(run.budget).described(_charge(run.charged))}")
+        yield Text(f"  budget     {read_budget(run.budget).described(read_charge(run.charged))}")
         if run.HasField("reserved"):
             yield Text(f"  reserved   {_amounts(run.reserved)}")
     if run.HasField("estimated"):
@@ -75,16 +76,3 @@ def _amounts(charge: budget_pb2.Charge) -> str:
     seconds = charge.wall_time.ToTimedelta().total_seconds()
     told += [f"{seconds:,.0f} s of attempts"] if seconds else []
     return ", ".join(told)
-
-
-def _budget(budget: budget_pb2.Budget) -> Budget:
-    return Budget(
-        budget.tokens if budget.HasField("tokens") else None,
-        budget.cost_micros if budget.HasField("cost_micros") else None,
-        budget.turns if budget.HasField("turns") else None,
-        budget.wall_time.ToTimedelta() if budget.HasField("wall_time") else None,
-    )
-
-
-def _charge(charge: budget_pb2.Charge) -> Charge:
-    return Charge(charge.tokens, charge.cost_micros, charge.turns, charge.wall_time.ToTimedelta())

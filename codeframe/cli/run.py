@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 import grpc
 
+from codeframe.amounts import KINDS, budget_of, write_amounts
+from codeframe.budget import Budget
 from codeframe.cli.command import PATH, console, data_dir, lead_address, run_async
 from codeframe.cli.failure import BAD_USAGE, NOT_COMPLETED, CommandFailed
 from codeframe.cli.fleet import model, own_roles, sandbox
@@ -36,6 +38,21 @@ def _duration(context: click.Context, parameter: click.Parameter, given: str | N
             f'{given!r} is not a duration such as "90s", "30m" or "2h", of 30 days at most'
         )
     return duration
+
+
+def _budget(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> Budget:
+    written: dict[str, str] = {}
+    for each in given:
+        kind, equals, amount = each.partition("=")
+        if kind not in KINDS or not equals:
+            raise click.BadParameter(f"{each!r} is not KIND=AMOUNT, with a KIND of {', '.join(KINDS)}")
+        if kind in written:
+            raise click.BadParameter(f"{kind} is given twice")
+        written[kind] = amount
+    try:
+        return budget_of(written)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,13 @@ class _Wish:
 )
 @click.option("--retries", type=click.IntRange(0, 100), help="Retries of a task.  [default: 3]")
 @click.option("--timeout", callback=_duration, help='The whole run\'s time, such as "2h".  [default: 72h]')
+@click.option(
+    "--budget",
+    multiple=True,
+    metavar="KIND=AMOUNT",
+    callback=_budget,
+    help="What it may spend of tokens, dollars, turns or time, such as dollars=2.50; repeat it.",
+)
 @click.option("--fail-unserved", is_flag=True, help="Fail, rather than wait, where no worker serves a role.")
 @data_dir
 @lead_address
@@ -81,6 +105,7 @@ def run(
     concurrency: int | None,
     retries: int | None,
     timeout: timedelta | None,
+    budget: Budget,
     fail_unserved: bool,
     folder: Path,
     lead: str | None,
@@ -110,6 +135,8 @@ def run(
         limits=limits,
         unserved_role=fail if fail_unserved else wait,
     )
+    if budget.limited:
+        write_amounts(request.budget, budget)
     if plan_file:
         request.plan.CopyFrom(plan_file.plan)
     else:
@@ -195,6 +222,7 @@ async def _created(client: Client, wish: _Wish) -> lead_pb2.Run:
             project=request.project,
             base=request.base,
             limits=request.limits,
+            budget=request.budget if request.HasField("budget") else None,
             unserved_role=request.unserved_role,
         )
     except CodeframeError as error:

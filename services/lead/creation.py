@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from codeframe.amounts import read_budget
 from codeframe.errors import Violation
 from codeframe.finders import find_report, find_verification
 from codeframe.plan import PLANNER, Plan, PlannedTask, faults, read_plan
@@ -17,7 +18,6 @@ from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.assignment import assign_role
 from services.lead.machine.events import RunCreated
 from services.lead.machine.state import Check, RoleScope, RunFacts, RunLimits
-from services.lead.public import budget_from_proto
 from services.runtime.errors import InvalidArgument
 
 _TITLE_LIMIT = 200
@@ -65,7 +65,7 @@ def judged(told: plan_pb2.Plan) -> Plan:
 
 def _with_role(task: PlannedTask, told: plan_pb2.PlannedTask) -> PlannedTask:
     role = task.role or assign_role(task.title, task.description)
-    return replace(task, role=role, budget=budget_from_proto(told.budget))
+    return replace(task, role=role, budget=read_budget(told.budget))
 
 
 def create_run(
@@ -105,7 +105,7 @@ def create_run(
             },
             goal=request.goal,
             planner_model=project.of(PLANNER).model,
-            budget=budget_from_proto(request.budget),
+            budget=read_budget(request.budget),
         ),
         tasks=made.tasks,
         checks=made.checks,

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from codeframe.amounts import write_amounts
 from codeframe.budget import NOTHING, Budget, Charge
 from codeframe.v1 import budget_pb2, events_pb2, evidence_pb2, lead_pb2, state_pb2
 from services.lead.machine import events as e
@@ -293,36 +294,14 @@ def _usage(usage: Usage) -> evidence_pb2.ModelUsage:
     )
 
 
-def budget_from_proto(budget: budget_pb2.Budget) -> Budget:
-    """What may be spent."""
-    return Budget(
-        budget.tokens if budget.HasField("tokens") else None,
-        budget.cost_micros if budget.HasField("cost_micros") else None,
-        budget.turns if budget.HasField("turns") else None,
-        budget.wall_time.ToTimedelta() if budget.HasField("wall_time") else None,
-    )
-
-
 def allowance_to_proto(allowance: Budget) -> budget_pb2.Allowance:
     """What an attempt may spend."""
-    return _amounts(budget_pb2.Allowance(), allowance)
-
-
-Amounts = TypeVar("Amounts", budget_pb2.Budget, budget_pb2.Allowance, budget_pb2.Charge)
-
-
-def _amounts(message: Amounts, amounts: Budget | Charge) -> Amounts:
-    for name in ("tokens", "cost_micros", "turns"):
-        if (amount := getattr(amounts, name)) is not None:
-            setattr(message, name, amount)
-    if amounts.wall_time is not None:
-        message.wall_time.FromTimedelta(amounts.wall_time)
-    return message
+    return write_amounts(budget_pb2.Allowance(), allowance)
 
 
 def _set_charge(message: budget_pb2.Charge, charge: Charge) -> None:
     if charge != NOTHING:
-        _amounts(message, charge)
+        write_amounts(message, charge)
 
 
 def _failure(failure: RunFailure) -> state_pb2.RunFailure:
@@ -363,7 +342,7 @@ def run_to_proto(run: Run) -> lead_pb2.Run:
     if core.failure:
         message.failure.CopyFrom(_failure(core.failure))
     if facts.budget.limited:
-        message.budget.CopyFrom(_amounts(budget_pb2.Budget(), facts.budget))
+        message.budget.CopyFrom(write_amounts(budget_pb2.Budget(), facts.budget))
     _set_charge(message.charged, charged(run))
     _set_charge(message.estimated, core.estimated)
     _set_charge(message.reserved, reserved(run))
@@ -407,7 +386,7 @@ def task_to_proto(task: Task, run_id: str) -> lead_pb2.Task:
         unverified=task.spec.unverified,
     )
     if task.spec.budget.limited:
-        message.budget.CopyFrom(_amounts(budget_pb2.Budget(), task.spec.budget))
+        message.budget.CopyFrom(write_amounts(budget_pb2.Budget(), task.spec.budget))
     if task.retry_time:
         message.retry_time.CopyFrom(timestamp(task.retry_time))
     return message

@@ -10,9 +10,9 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from codeframe.budget import Budget
+from codeframe.amounts import read_budget
 from codeframe.plan import Plan
-from codeframe.v1 import budget_pb2, events_pb2, evidence_pb2, plan_pb2, state_pb2, worker_pb2
+from codeframe.v1 import events_pb2, evidence_pb2, plan_pb2, state_pb2, worker_pb2
 from services.workers.broadcast import Activity, Correction, Notice, TaskInProgress, TestsRan, TurnPaid
 from services.workers.model.gate import Pause
 from services.workers.notices import Batch, LoggedNotice
@@ -92,16 +92,7 @@ def _read_limits(limits: worker_pb2.AttemptLimits) -> Limits:
         orphan_grace=limits.orphan_grace.ToTimedelta() if has_grace else _ORPHAN_GRACE,
         turns=limits.turns,
         corrections=limits.corrections,
-        allowance=_read_allowance(limits.allowance),
-    )
-
-
-def _read_allowance(allowance: budget_pb2.Allowance) -> Budget:
-    return Budget(
-        allowance.tokens if allowance.HasField("tokens") else None,
-        allowance.cost_micros if allowance.HasField("cost_micros") else None,
-        allowance.turns if allowance.HasField("turns") else None,
-        allowance.wall_time.ToTimedelta() if allowance.HasField("wall_time") else None,
+        allowance=read_budget(limits.allowance),
     )
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from google.protobuf.duration_pb2 import Duration
 
 from codeframe import planfile
 from codeframe.planfile import PlanFileError, read_plan
-from codeframe.v1 import plan_pb2
+from codeframe.v1 import budget_pb2, plan_pb2
 from services.runtime.validation import violations
 from tests.json_schema import schema_faults
 
@@ -27,6 +28,7 @@ tasks:
     setup: pip install -e .
     model: claude-x
     may_change: [dependencies, tests, ci]
+    budget: {tokens: 2000000, dollars: 2.50, turns: 40, time: 90m}
   - {id: 1.5.1, title: T, description: ""}
   - {id: base, title: T, description: ""}
 """
@@ -58,6 +60,9 @@ def test_every_key_arrives() -> None:
             plan_pb2.PROTECTED_KIND_TESTS,
             plan_pb2.PROTECTED_KIND_CI,
         ],
+        budget=budget_pb2.Budget(
+            tokens=2_000_000, cost_micros=2_500_000, turns=40, wall_time=Duration(seconds=5400)
+        ),
     )
     assert plan.tasks[1].id == "1.5.1"
     assert not plan.tasks[1].HasField("priority")
@@ -67,7 +72,7 @@ def test_a_path_has_a_place_in_the_file() -> None:
     plan = read_plan(WHOLE, "dir/plan.yaml")
     assert plan.where("tasks[0].depends_on[1]") == "dir/plan.yaml:9:25"
     assert plan.where("tasks[0].depends_on[7]") == "dir/plan.yaml:9:17"
-    assert plan.where("tasks[1].priority") == "dir/plan.yaml:15:5"
+    assert plan.where("tasks[1].priority") == "dir/plan.yaml:16:5"
     assert plan.where("title") == "dir/plan.yaml:1:8"
     assert plan.where("") == "dir/plan.yaml:1:1"
     assert plan.where("nothing.like[3].it") == "dir/plan.yaml:1:1"
@@ -148,8 +153,18 @@ REFUSED = [
     "title: T\ntasks: []",
     *(
         plan_of(f"id: a, title: A, description: D, {more}")
-        for more in ("nope: 1", "priority: 5", "depends_on: b", "may_change: [all]", "role: [a]", "model: 1")
+        for more in (
+            "nope: 1",
+            "priority: 5",
+            "depends_on: b",
+            "may_change: [all]",
+            "role: [a]",
+            "model: 1",
+            "budget: {dollars: 0}",
+            "budget: {}",
+        )
     ),
+    *(plan_of(f"id: a, title: A, description: D, budget: {{{amount}}}") for amount in ("", "dollars: 0")),
     plan_of("id: a, title: A"),
 ]
 
@@ -209,6 +224,20 @@ PRIORITY = "must be a number from 0 (first) to 4 (last)"
         ("setup:", 9, "setup", "must be text, not empty"),
         ("role: [a]", 9, "role", "must be text, not a list"),
         ("may_change: [all]", 16, "may_change[0]", "must be one of dependencies, tests, ci"),
+        (
+            "budget: {dollars: free}",
+            21,
+            "budget",
+            "dollars: 'free' is not an amount such as \"2.50\", of 1,000,000 at most",
+        ),
+        ("budget: {turns: [1]}", 19, "budget.turns", "must be an amount, not a list"),
+        (
+            "budget: {x: 1}",
+            12,
+            "budget.x",
+            "unknown key; known here: dollars, time, tokens, turns",
+        ),
+        ("budget: {}", 11, "budget", "limits nothing; give some of tokens, dollars, turns, time"),
         ("title: B", 3, "title", "stands here twice; first at line 4"),
     ],
 )
