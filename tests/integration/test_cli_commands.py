@@ -186,7 +186,7 @@ async def test_show_has_the_evidence(lead: CannedLead) -> None:
         "SANDBOX NONE",
         "SCRIPTED: replies came from a scripted stand-in, not from a model",
         "the model was asked at http://127.0.0.1:9, not at Anthropic",
-        "claude-x: 3 turns, 1,000 tokens in, 0 from cache, 0 to cache, 50 out",
+        "total           claude-x      3  1,000           0         0   50  cost unknown",
         "git diff bbbbbbbbbb..codeframe/r1/head",
     ):
         assert part in out
