@@ -81,6 +81,12 @@ class Paid:
         return [attempt for attempt in made if attempt.task_id]
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def _own_loop() -> asyncio.AbstractEventLoop:
+    """The loop whose lag is held against these tests: they share one, as they share a fleet."""
+    return asyncio.get_running_loop()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def paid(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Paid]:
     scripts = [writer("one", 3), script("two", "frontend"), script("three", "test")]
