@@ -30,8 +30,9 @@ demo: $(READY) ## Runs a plan of coding tasks on a sample repository, start to e
 	@$(BIN)/python -m demo
 
 .PHONY: test
-test: $(READY) ## Runs every test that needs no key
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(READY) ## Runs every test that needs no key; fails below 85 % of the branches of services and gateway
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=
+	$(BIN)/python -m tests.branches
 
 .PHONY: soak
 soak: $(READY) ## Does ten tasks 50 times over, under a watchdog
