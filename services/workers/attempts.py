@@ -1,10 +1,10 @@
 """A worker's attempts by id: started, joined, watched, ended, released. They belong to the server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Protocol
 
 import structlog
@@ -121,6 +121,7 @@ class Attempts:
         self._clock = clock
         self._retention = retention or Retention()
         self._known: dict[str, _Attempt] = {}  # ended ones in the order in which they ended
+        self._held = 0  # bytes of these
         self._running: dict[str, _Attempt] = {}
         self._cancelled: dict[str, datetime] = {}  # before they started
         self._idle = asyncio.Event()
@@ -261,7 +262,7 @@ class Attempts:
         if len(self._running) >= can.slots:
             message = f"all {can.slots} slots are taken"
             return ResourceExhausted("NO_FREE_SLOT", message, retry_after=RETRY_AFTER)
-        if sum(attempt.weight for attempt in self._known.values()) >= self._retention.unreleased:
+        if self._held >= self._retention.unreleased:
             message = "attempts that ended hold too much until they are released"
             return ResourceExhausted("NO_FREE_SLOT", message, retry_after=RETRY_AFTER)
         return None
@@ -285,6 +286,7 @@ class Attempts:
         attempt.result = replace(result, last_sequence=attempt.notices.last_sequence)
         attempt.notices.close()
         self._known[result.attempt_id] = attempt
+        self._held += attempt.weight
         if attempt.released:
             self._strip(attempt)
         attempt.ended.set()
@@ -303,6 +305,7 @@ class Attempts:
             attempt.orphaned = loop.call_later(grace, attempt.halt.ask, Outcome.ORPHANED, message)
 
     def _strip(self, attempt: _Attempt) -> None:
+        self._held -= attempt.weight
         attempt.released = True
         attempt.notices = NoticeLog(self._clock)
         attempt.notices.close()
@@ -313,10 +316,11 @@ class Attempts:
     def _forget(self) -> None:
         """Drop what is too old, and the oldest of what is too much."""
         oldest = self._clock.now() - self._retention.age
-        ended = {name: attempt.result.end_time for name, attempt in self._known.items() if attempt.result}
-        for name in _expired(ended, oldest, self._retention.records):
-            del self._known[name]
-        for name in _expired(self._cancelled, oldest, self._retention.records):
+        ended = ((name, each.result.end_time) for name, each in self._known.items() if each.result)
+        for name in _expired(ended, oldest, len(self._known) + 1 - self._retention.records):
+            self._held -= self._known.pop(name).weight
+        surplus = len(self._cancelled) + 1 - self._retention.records
+        for name in _expired(self._cancelled.items(), oldest, surplus):
             del self._cancelled[name]
 
 
@@ -324,7 +328,7 @@ def _emptied(artifacts: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
     return {name: replace(artifact, data=b"") for name, artifact in artifacts.items()}
 
 
-def _expired(times: Mapping[str, datetime], oldest: datetime, most: int) -> list[str]:
-    """Which to drop before one more is added; `times` are in order."""
-    surplus = len(times) + 1 - most
-    return [name for at, (name, time) in enumerate(times.items()) if at < surplus or time < oldest]
+def _expired(times: Iterable[tuple[str, datetime]], oldest: datetime, surplus: int) -> list[str]:
+    """Which to drop: the first so many, and the old ones that follow. `times` are in order."""
+    expired = takewhile(lambda each: each[0] < surplus or each[1][1] < oldest, enumerate(times))
+    return [name for _, (name, _) in expired]
