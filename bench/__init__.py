@@ -1,1 +1,1 @@
-"""Measurements on real processes, printed. Not part of the distribution."""
+"""Measurements on real processes, printed and judged by ratios. Not part of the distribution."""

@@ -33,9 +33,8 @@ def main() -> int:
             taken[room] += covered
         left[path] = branches - covered
     for room in sorted(name for name in total if total[name] > SHOWN):
-        print(
-            f"{room:24} {taken[room]:5} of {total[room]:5} branches {_percent(taken[room], total[room]):6.1f} %"
-        )
+        share = _percent(taken[room], total[room])
+        print(f"{room:24} {taken[room]:5} of {total[room]:5} branches {share:6.1f} %")
     print("most are left in: " + ", ".join(f"{path} ({count})" for path, count in left.most_common(SHOWN)))
     share = _percent(taken["all"], total["all"])
     if share < LEAST:

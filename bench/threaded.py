@@ -1,0 +1,143 @@
+"""python -m bench.threaded THREADS MODEL_PORT: the way that ours replaces: synchronous agents in an executor.
+
+It does what ours does and no more: the same edge, request, prompt, stream and result. All threads share one
+client. The only module of this project that has threads.
+"""
+
+import asyncio
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+from anthropic import Anthropic, DefaultHttpxClient
+
+from bench.process import SETTINGS, until_parent_ends
+from bench.task import KEY, MODEL, ROLE, NoWorkspace, result
+from codeframe.v1 import worker_pb2
+from services.runtime.logs import configure_logs
+from services.runtime.server import Server
+from services.workers.broadcast import Activity, Notice, Phase, TaskInProgress, TurnPaid
+from services.workers.desk import AgentRecord
+from services.workers.model.claude import MAX_TOKENS
+from services.workers.model.conversation import Conversation, Reply, UserMessage
+from services.workers.model.request import messages_of, system_of, tools_of
+from services.workers.model.stream import ReplyStream
+from services.workers.prompt import first_prompt, system_prompt
+from services.workers.roles.role import Role, load_role
+from services.workers.tools.toolbox import Toolbox
+from services.workers.transcript import Transcript
+from services.workers.translation import read_request, write_result
+from services.workers.work import AttemptRequest, TaskResult, TaskWork, TurnUsage
+
+SERVICE = "codeframe.v1.WorkerService"
+
+
+class ThreadedAgent:
+    """Does the task on the thread that calls it."""
+
+    def __init__(self, role: Role, client: Anthropic) -> None:
+        self._role = role
+        self._client = client
+        self._notices: list[Notice] = []
+        self._transcript = Transcript()
+
+    def execute_task(self, request: AttemptRequest) -> TaskResult:
+        """Ask the model once, and take its word."""
+        start, task, desk = _now(), request.work, NoWorkspace()
+        assert isinstance(task, TaskWork)
+        scope = self._role.scope(task.may_change, desk.base.files, task.scope)
+        system, told = system_prompt(self._role), first_prompt(task, desk.base, self._role)
+        tools = Toolbox(self._role.tools, desk, scope).specs
+        conversation = Conversation(MODEL, system, tools, (UserMessage(text=told),))
+        self._note("start", role=self._role.name, model=MODEL, system=system)
+        self._notices.append(TaskInProgress(Phase.WORKING, 10))
+        self._note("user", results=[], text=told)
+        reply, turn = self._ask(conversation)
+        self._notices.append(TurnPaid(1, turn.usage, turn.request_ids[0], turn.duration))
+        self._note("reply", content=reply.content, stop=reply.stop.value, request=reply.request_id)
+        self._notices.append(Activity("model", reply.text))
+        self._note("verdict", green=True, summary="", text="")
+        record = AgentRecord(
+            turns=1,
+            corrections=0,
+            usage=(turn.usage,),
+            waited=timedelta(),
+            transcript=self._transcript.data(),
+            transcript_truncated=False,
+            paid=(turn,),
+        )
+        return result(request, record, start, _now())
+
+    def _ask(self, conversation: Conversation) -> tuple[Reply, TurnUsage]:
+        started = _now()
+        with self._client.messages.create(
+            model=conversation.model,
+            max_tokens=MAX_TOKENS,
+            system=system_of(conversation),
+            tools=tools_of(conversation),
+            messages=messages_of(conversation),
+            stream=True,
+        ) as events:
+            stream = ReplyStream(conversation.model, events.response.headers.get("request-id", ""))
+            for event in events:
+                stream.take(event)
+                if stream.ended:
+                    break
+        reply = stream.reply()
+        return reply, TurnUsage(1, stream.usage, (reply.request_id,), _now() - started)
+
+    def _note(self, kind: str, **said: object) -> None:
+        self._transcript.add(_now(), kind, **said)
+
+
+class ThreadedServicer:
+    """Has an executor's threads do attempts."""
+
+    def __init__(self, threads: ThreadPoolExecutor, client: Anthropic) -> None:
+        self._threads = threads
+        self._client = client
+        self._role = load_role(ROLE)
+
+    async def ExecuteTask(
+        self, request: worker_pb2.ExecuteTaskRequest, context: Any
+    ) -> worker_pb2.ExecuteTaskResponse:
+        agent = ThreadedAgent(self._role, self._client)
+        loop = asyncio.get_running_loop()
+        done = await loop.run_in_executor(self._threads, agent.execute_task, read_request(request))
+        return worker_pb2.ExecuteTaskResponse(result=write_result(done))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def serve(threads: int, model_port: str) -> None:
+    """Serve until the parent ends."""
+    configure_logs("bench", SETTINGS.log_format, SETTINGS.log_level)
+    server = Server(SETTINGS, (SERVICE,))
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        Anthropic(
+            api_key=KEY,
+            base_url=f"http://127.0.0.1:{model_port}",
+            max_retries=0,
+            http_client=DefaultHttpxClient(trust_env=False),
+        ) as client,
+    ):
+        execute: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
+            ThreadedServicer(pool, client).ExecuteTask,
+            request_deserializer=worker_pb2.ExecuteTaskRequest.FromString,
+            response_serializer=worker_pb2.ExecuteTaskResponse.SerializeToString,
+        )
+        handlers = grpc.method_handlers_generic_handler(SERVICE, {"ExecuteTask": execute})
+        server.grpc.add_generic_rpc_handlers((handlers,))
+        await server.start()
+        print(server.address, flush=True)
+        await until_parent_ends()
+        await server.grpc.stop(None)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(serve(int(sys.argv[1]), sys.argv[2])))
