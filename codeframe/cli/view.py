@@ -27,6 +27,8 @@ class TaskView:
                 waiting = spoken(state_pb2.WaitingFor, task.waiting_for)
                 if task.waiting_for == state_pb2.WAITING_FOR_DEPENDENCIES:
                     waiting = ", ".join(task.depends_on)
+                if task.waiting_for == state_pb2.WAITING_FOR_PROVIDER and task.HasField("retry_time"):
+                    waiting += f" until {task.retry_time.ToDatetime():%H:%M:%S} UTC"
                 why = f" after {outcome(task.reason)}" if task.reason else ""
                 return f"waits for {waiting}{why}" if task.waiting_for else why.strip()
             case state_pb2.TASK_STATE_IN_PROGRESS:
@@ -171,6 +173,9 @@ class RunView:
         task.state, task.phase, task.waiting_for = changed.status, changed.phase, changed.waiting_for
         task.reason, task.message, task.progress = changed.reason, changed.message, changed.progress
         task.agent_id, task.revision = changed.agent_id, journaled.revision
+        task.ClearField("retry_time")
+        if changed.HasField("retry_time"):
+            task.retry_time.CopyFrom(changed.retry_time)
         if before == (task.state, known.stage):
             return ""
         known.doing = ""

@@ -5,6 +5,7 @@ import itertools
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from codeframe.cli.screen import Screen
@@ -131,6 +132,17 @@ def test_a_retry_says_why() -> None:
         reason=evidence_pb2.OUTCOME_VERIFICATION_FAILED,
     )
     assert view.apply(again) == "api: pending, waits for retry time after verification failed"
+
+
+def test_who_waits_for_the_provider_says_until_when() -> None:
+    view, pending = view_of(task(state=state_pb2.TASK_STATE_PENDING)), state_pb2.TASK_STATE_PENDING
+    until = Timestamp(seconds=12 * 3600 + 3 * 60 + 5)
+    waits = {"waiting_for": state_pb2.WAITING_FOR_PROVIDER, "retry_time": until}
+    assert (
+        view.apply(changed("api", pending, **waits)) == "api: pending, waits for provider until 12:03:05 UTC"
+    )
+    probe = changed("api", pending, waiting_for=state_pb2.WAITING_FOR_PROVIDER)
+    assert view.apply(probe) == "api: pending, waits for provider"
 
 
 def test_an_event_that_the_row_holds_already_changes_nothing() -> None:
