@@ -2,7 +2,9 @@
 
 import click
 
+from codeframe.cli.clean import clean
 from codeframe.cli.fleet import down, up, workers
+from codeframe.cli.init import init
 from codeframe.cli.look import cancel, runs, show, watch
 from codeframe.cli.run import run
 
@@ -13,7 +15,7 @@ def main() -> None:
     """Runs plans of coding tasks on git repositories, and shows what came of them."""
 
 
-for command in (run, watch, runs, show, cancel, workers, up, down):
+for command in (init, run, watch, runs, show, cancel, clean, workers, up, down):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from codeframe.cli.follow import Followed
 from codeframe.cli.key import custom_endpoint
 from codeframe.cli.look import follow_and_report
 from codeframe.cli.own_up import OwnUp, own_up
+from codeframe.cli.repository import GitFailed, repository_at
 from codeframe.cli.view import UNCONFINED
 from codeframe.client import Client, CodeframeError
 from codeframe.planfile import PlanFile, PlanFileError, read_plan
@@ -141,6 +142,7 @@ def run(
         request.plan.CopyFrom(plan_file.plan)
     else:
         request.goal = goal or ""
+    _warn(request.repository)
     sys.exit(run_async(_run(_Wish(plan_file, request, folder, lead, sandbox, model, own_roles))))
 
 
@@ -163,6 +165,15 @@ def _repository(given: str) -> str:
     if "://" in given or ":" in given.partition("/")[0]:
         return given
     raise CommandFailed(f"--repo {given}: no such folder", BAD_USAGE)
+
+
+def _warn(repository: str) -> None:
+    """Say what of a working tree the run will not see."""
+    if not Path(repository).is_dir():
+        return
+    with suppress(GitFailed):  # what is no repository is the lead's to refuse
+        for warning in repository_at(Path(repository)).warnings():
+            console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
 
 
 async def _run(wish: _Wish) -> int:

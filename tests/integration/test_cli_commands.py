@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from codeframe.errors import Violation
 from codeframe.v1 import events_pb2, evidence_pb2, lead_pb2, state_pb2
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from tests.canned_lead import CannedLead, serve
+from tests.git_project import branches, commit_files, git, make_project
 
 PLAN = "title: Orders\ntasks:\n- id: api\n  title: The API\n  description: Do it\n  depends_on: [db]\n"
 PLAN += "- id: db\n  title: The database\n  description: Do it\n"
@@ -368,6 +370,46 @@ def test_bad_usage_is_exit_code_2(
     result = CliRunner().invoke(main, ["run", *arguments])
     assert result.exit_code == 2
     assert said in result.output
+
+
+async def test_a_run_is_cleaned_in_its_own_repository_once_it_has_ended(
+    lead: CannedLead, tmp_path: Path
+) -> None:
+    make_project(tmp_path / "shop", {"a": "1"})
+    git(tmp_path / "shop", "branch", "codeframe/r1/head")
+    lead.runs[0].repository = str(tmp_path / "shop")
+    async with serve(lead) as address:
+        code, out = await told("clean", "r1", "--lead", address)
+        assert (code, out) == (2, "Error: run r1 is RUNNING; end it first: codeframe cancel r1\n")
+        lead.runs[0].state = state_pb2.RUN_STATE_FAILED
+        assert await told("clean", "r1", "--lead", address) == (0, "deleted 1 of 1 branches of run r1\n")
+    assert branches(tmp_path / "shop") == {}
+
+
+@pytest.mark.parametrize("merging", [True, False])
+async def test_what_a_run_will_not_see_of_a_working_tree_is_a_warning(
+    asked_again: CannedLead, tmp_path: Path, merging: bool
+) -> None:
+    shop = tmp_path / "shop"
+    make_project(shop, {"a": "1"})
+    if merging:
+        git(shop, "checkout", "--quiet", "-b", "other")
+        commit_files(shop, {"a": "2"})
+        git(shop, "checkout", "--quiet", "-")
+        commit_files(shop, {"a": "3"})
+        with pytest.raises(subprocess.CalledProcessError):
+            git(shop, "merge", "other")
+    else:
+        (shop / "new.txt").write_text("x")
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    arguments = ("run", str(tmp_path / "plan.yaml"), "--repo", str(shop))
+    async with serve(asked_again) as address, codeframe(*arguments, "--lead", address) as command:
+        if merging:
+            await command.prints(f"warning: a merge is under way in {shop}")
+        name = "a" if merging else "new.txt"
+        await command.prints(f"warning: what is not committed in {shop} is not seen by a run: {name}\n")
+        await end(asked_again, state_pb2.RUN_STATE_COMPLETED)
+        assert await command.ends() == 0
 
 
 async def test_no_lead_is_said_with_what_to_do(tmp_path: Path) -> None:
