@@ -123,6 +123,7 @@ class ScriptedWork:
     def __init__(self, script: Script, folder: Path) -> None:
         self._script = script
         self._folder = folder
+        self._paid: dict[str, tuple[ModelUsage, ...]] = {}
 
     async def __call__(self, request: AttemptRequest, broadcast: Broadcast, halt: Halt) -> TaskResult:
         start = datetime.now(UTC)
@@ -141,6 +142,7 @@ class ScriptedWork:
         except AttemptFailed as failed:
             now = datetime.now(UTC)
             result = TaskResult(request.attempt_id, failed.outcome, failed.message, 0, start, now)
+            result = replace(result, usage=self._paid.get(request.attempt_id, ()))
         finally:
             shutil.rmtree(checkout, ignore_errors=True)
             await self._script.finished(request.attempt_id)
@@ -154,6 +156,7 @@ class ScriptedWork:
             await broadcast(Activity("tool", f"step {number + 1}"))
         await self._script.wait_at(request.attempt_id, f"{work.task_id}.{work.number}.turn")
         usage = ModelUsage("scripted", turns=1, input_tokens=10, output_tokens=5)
+        self._paid[request.attempt_id] = (usage,)
         await broadcast(TurnPaid(1, usage, "request-1", timedelta(seconds=1)))
         await self._clone(request.repository, work.start_commit or work.base_commit, checkout)
         for name, text in self._script.files_of(work).items():

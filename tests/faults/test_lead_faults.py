@@ -17,12 +17,13 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
-from codeframe.v1 import evidence_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2
+from codeframe.v1 import budget_pb2, evidence_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2
 from services.lead import records
 from services.lead.journal import Appended, Journal, RowKind, StoreFailed
 from services.lead.machine.events import Claimed
 from services.lead.runs import Runs
 from services.runtime.channel import open_channel
+from tests.cuts import Cuts
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
 from tests.integration.lead_stage import FINAL, House, Lead, eventually, make_house, task
 from tests.scripted_worker import ServedWorker
@@ -444,3 +445,32 @@ async def test_random_kills_of_lead_and_worker_together_never_lose_a_run(house: 
             ended = await lead.ended(run.run_id)
             assert ended.state == COMPLETED, ended.failure
             assert {f"{name}.txt" for name in "abcd"} <= files_at(house.project, ended.head_commit)
+
+
+async def test_a_worker_that_is_heard_of_again_tells_what_its_lost_attempt_took(house: House) -> None:
+    """All of its allowance is charged, as an estimate, until it ends the attempt and tells what it took."""
+    house.script.gate("a.1")
+    async with (
+        house.worker() as worker,
+        Cuts(worker.address).listening() as cuts,
+        house.lead(cuts.address) as lead,
+    ):
+        run = await lead.create(task("a"), budget=budget_pb2.Budget(turns=10))
+        await house.script.until_waiting(f"{run.run_id}.a.1")
+        await lead.until(run.run_id, lambda run: run.charged.turns == 1)
+        cuts.away = True
+        cuts.cut()
+        silent = await lead.until(run.run_id, lambda run: run.HasField("estimated"))
+        assert (silent.charged.turns, silent.estimated.turns) == (10, 9)
+        await lead.until_task(run.run_id, "a", state_pb2.WAITING_FOR_BUDGET)
+        cuts.away = False
+        ended = await lead.ended(run.run_id)
+        assert ended.state == COMPLETED, ended.failure
+        assert not ended.HasField("estimated")
+        assert ended.charged.turns == 2
+        tried = [each for each in await lead.attempts(run.run_id) if each.task_id]
+        assert [(each.outcome, each.allowance.turns) for each in tried] == [
+            (evidence_pb2.OUTCOME_LOST, 10),
+            (evidence_pb2.OUTCOME_SUCCEEDED, 9),
+        ]
+        assert [sum(usage.turns for usage in each.usage) for each in tried] == [1, 1]

@@ -101,6 +101,16 @@ class Lead:
                 return run
             await self.journal.changed(head)
 
+    async def until_task(
+        self, run_id: str, task_id: str, waiting: state_pb2.WaitingFor.ValueType
+    ) -> lead_pb2.Task:
+        """A task, once it waits for something."""
+        while True:
+            head = (await self.journal.bounds()).head
+            if (found := (await self.tasks(run_id))[task_id]).waiting_for == waiting:
+                return found
+            await self.journal.changed(head)
+
     async def events(self, run_id: str) -> list[events_pb2.Event]:
         """Every public event of a run, or of the fleet, in order."""
         return [each.event for each in await self.journaled(run_id)]

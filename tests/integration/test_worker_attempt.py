@@ -516,3 +516,36 @@ async def test_roles_differ_in_what_they_may_write(worker: Worker, project: Path
     assert [file.path for file in results["tests"].files] == ["tests/test_more.py"]
     assert results["tests"].commit_subject.startswith("test(tests): ")
     assert [file.path for file in results["old"].files] == ["shop/x.py"]
+
+
+async def test_an_attempt_ends_once_its_allowance_is_spent_and_hands_in_its_work(
+    worker: Worker, project: Path
+) -> None:
+    worker.model.scripts["sum"] = [[write("shop/mean.py", RIGHT)], [write("tests/test_mean.py", TEST)], never]
+    request = task_request(project, head(project), passing=[KNOWN])
+    request.limits.allowance.tokens = 200  # the script's turns take 110
+    result = await worker.result(request)
+    assert result.outcome == evidence_pb2.OUTCOME_ALLOWANCE_SPENT
+    assert "220 of 200 tokens" in result.message
+    assert {"shop/mean.py", "tests/test_mean.py"} <= files_at(project, result.commit)
+    assert result.usage[0].turns == 2
+
+
+async def test_an_allowance_of_time_is_no_timeout(worker: Worker, project: Path) -> None:
+    worker.model.scripts["sum"] = [[write("shop/mean.py", RIGHT)], never]
+    request = task_request(project, head(project), passing=[KNOWN])
+    request.limits.allowance.wall_time.FromMilliseconds(2500)
+    result = await worker.result(request)
+    assert result.outcome == evidence_pb2.OUTCOME_ALLOWANCE_SPENT
+    assert result.wall_time.ToTimedelta() >= request.limits.allowance.wall_time.ToTimedelta()
+
+
+async def test_dollars_for_a_model_without_a_price_end_an_attempt_before_its_first_call(
+    worker: Worker, project: Path
+) -> None:
+    request = task_request(project, head(project), passing=[KNOWN])
+    request.limits.allowance.cost_micros = 1_000_000
+    result = await worker.result(request)
+    assert result.outcome == evidence_pb2.OUTCOME_LIMIT_EXCEEDED
+    assert "the price of claude-scripted is not known" in result.message
+    assert worker.model.conversations == []

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from services.lead.journal.sqlite import sqlite_journal
 from services.lead.machine.events import Noticed
 from services.lead.machine.happenings import Ended, NotStarted
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Attempt, AttemptKind, Binding
+from services.lead.machine.state import Attempt, AttemptKind, Binding, Usage
 from services.runtime.errors import FailedPrecondition, Internal, NotFound, ResourceExhausted, Unavailable
 from services.runtime.git import Git
 from services.runtime.server import Server
@@ -76,6 +76,7 @@ class OrderedWorker(worker_pb2_grpc.WorkerServiceServicer):
     cancels: deque[Exception | None] = field(default_factory=lambda: deque([None]))
     requests: list[bytes] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
+    late: evidence_pb2.TaskResult | None = None
     after: list[int] = field(default_factory=list)
     answer: asyncio.Event = field(default_factory=asyncio.Event)
     tell: asyncio.Event = field(default_factory=asyncio.Event)
@@ -120,7 +121,7 @@ class OrderedWorker(worker_pb2_grpc.WorkerServiceServicer):
         if trouble := self.cancels.popleft() if len(self.cancels) > 1 else self.cancels[0]:
             raise trouble
         self.answer.set()
-        return worker_pb2.CancelAttemptResponse()
+        return worker_pb2.CancelAttemptResponse(result=self.late)
 
     async def ReadArtifact(
         self, request: worker_pb2.WorkerServiceReadArtifactRequest, context: Any
@@ -397,6 +398,19 @@ async def test_a_cancel_is_repeated_until_it_is_answered(scene: Scene) -> None:
     assert len(scene.worker.cancelled) == 3
     scene.worker.cancels = deque([FailedPrecondition("WORKER_RESTARTED", "it died")])
     await scene.call().cancel(worker_pb2.CANCEL_REASON_CANCELLED)
+
+
+async def test_a_lost_attempts_worker_is_asked_until_it_tells_what_the_attempt_took(scene: Scene) -> None:
+    usage = evidence_pb2.ModelUsage(model="m", turns=3, input_tokens=70, cost_micros=9, cost_known=True)
+    scene.worker.late = result(usage=[usage], wall_time=Duration(seconds=8))
+    scene.worker.cancels = deque([Unavailable("UNAVAILABLE", "not yet"), None])
+    told = await scene.call().ask_lost()
+    assert (told.usage, told.wall_time) == ((Usage("m", 3, 70, cost_micros=9),), timedelta(seconds=8))
+    assert (told.is_known, told.is_dead) == (True, False)
+    scene.worker.late = None
+    assert not (await scene.call().ask_lost()).is_known
+    scene.worker.cancels = deque([FailedPrecondition("WORKER_RESTARTED", "it died")])
+    assert (await scene.call().ask_lost()).is_dead
 
 
 async def test_a_call_that_is_dropped_cancels_nothing(scene: Scene) -> None:
