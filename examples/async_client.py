@@ -2,7 +2,7 @@
 
 Says what it meets as lines of JSON: what was refused, the run, its events (across connections that drop),
 its end, and an artifact that the run made. A request_id that is kept, say in a file, makes the same run of
-a program that was killed and started again.
+a program that was killed and started again. The plan is a stand-in: put your own tasks there.
 """
 
 import asyncio

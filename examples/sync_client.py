@@ -4,7 +4,7 @@
 
 It needs `grpcio`, `grpcio-status` and the generated `codeframe.v1`, no more. Every call has a deadline; what
 may be asked again is, by the rules in the protos' comments; a stream that drops goes on from its cursor. It
-says the same lines of JSON as async_client.py does.
+does and says the same as async_client.py.
 """
 
 import hashlib

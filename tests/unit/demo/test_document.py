@@ -151,3 +151,18 @@ async def test_counting_needs_no_script_and_refuses_what_a_message_would(tmp_pat
             await claude.client.with_options(api_key="another").messages.count_tokens(
                 model=MODEL, messages=unmarked
             )
+
+
+async def test_a_program_reads_what_is_left_and_the_sdk_waits_by_itself(tmp_path: Path) -> None:
+    remaining = "anthropic-ratelimit-requests-remaining"
+    asked: Any = {"model": MODEL, "max_tokens": 99, "tools": TOOLS, "messages": MESSAGES}
+    async with serving(tmp_path, script(""), rate_limit=1) as claude:
+        served = await claude.client.messages.with_raw_response.create(**asked)
+        assert served.headers[remaining] == "0"
+        with pytest.raises(anthropic.RateLimitError) as caught:
+            await claude.client.messages.create(**asked)
+        assert caught.value.response.headers["retry-after"] == "1"
+        patient = claude.client.with_options(max_retries=3)
+        assert (await patient.messages.create(**asked)).stop_reason == "tool_use"
+        states = [request["state"] for request in claude.requests()]
+        assert (states[:2], states[-1]) == (["finished", "refused"], "finished")
