@@ -36,7 +36,9 @@ async def read_witness(data: bytes) -> Witnessed:
         if number % _PIECE == 0:
             await asyncio.sleep(0)
         try:
-            line: dict[str, Any] = json.loads(text)
+            line: Any = json.loads(text)
+            if not isinstance(line, dict):
+                raise TypeError(f"{type(line).__name__} in place of an object")
             if "id" in line:
                 state = TestState(line["state"])
                 tests.append(TestCase(str(line["id"]), state, str(line.get("message", ""))))
