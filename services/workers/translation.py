@@ -45,6 +45,7 @@ _PIECE = 2000  # tests or files
 _FILES_BYTES = 256 << 10  # of those told in a result
 _TURNS_BYTES = 128 << 10
 _RUNS = 10  # verifications told in a result
+_MESSAGE_LIMIT = 16_000  # characters
 _NAME_LIMIT = 200  # characters of what a provider names
 
 
@@ -168,7 +169,7 @@ def write_result(result: TaskResult) -> evidence_pb2.TaskResult:
     message = evidence_pb2.TaskResult(
         attempt_id=result.attempt_id,
         outcome=write_outcome(result.outcome),
-        message=result.message,
+        message=result.message[:_MESSAGE_LIMIT],
         last_sequence=result.last_sequence,
         base_commit=result.base_commit,
         commit=result.commit,

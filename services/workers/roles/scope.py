@@ -83,16 +83,14 @@ class Scope:
     def _shadows(self, path: str) -> bool:
         """Whether tests of the base would import the file in place of the code that they mean.
 
-        pytest has Python look for modules in the folder of a test first.
+        pytest has Python look first in the folder of a test, unless that is a package itself.
         """
-        parts = path.split("/")
-        if len(parts) < 2 or not path.endswith(".py"):
+        module = path.removesuffix("/__init__.py").removesuffix(".py")
+        folder, name = posixpath.split(module)
+        if module == path or f"{folder}/__init__.py" in self.base_files:
             return False
         code, folders = _layout(self.rules.kinds[Protected.TESTS.value], self.base_files)
-        return any(
-            "/".join(parts[:depth]) in folders and parts[depth].removesuffix(".py") in code
-            for depth in range(1, len(parts))
-        )
+        return folder in folders and name in code
 
     def is_test(self, path: str) -> bool:
         """Whether a file belongs to the tests."""

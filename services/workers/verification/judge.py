@@ -102,7 +102,7 @@ def _steered(steering: tuple[str, ...]) -> str:
     if not steering:
         return ""
     told = "; ".join(steering[:SHOWN])
-    return f"how the tests are found, run or told is not for this work to change: {told}"
+    return f"how the tests are found, run or told is not for this work to change; do without this: {told}"
 
 
 def _bind_denied(report: TestReport) -> str:

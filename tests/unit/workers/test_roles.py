@@ -94,7 +94,8 @@ def test_what_the_verification_names_is_read_only_but_for_tests() -> None:
         "tests/conftest.py",
         "tests/__init__.py",
         "tests/app.py",
-        "tests/shop/prices.py",
+        "tests/shop/__init__.py",
+        "tests/shop.py",
         "web/src/__mocks__/App.jsx",
     ],
 )
@@ -102,7 +103,8 @@ def test_a_new_file_that_acts_on_tests_of_the_base_is_refused(path: str) -> None
     base = (BASE | {"src/shop/prices.py"}) - {path, "tests/conftest.py"}
     assert load_role("backend").scope(frozenset(), base).refusal(path) is not None
     assert load_role("backend").scope(frozenset({Protected.TESTS}), base).refusal(path) is None
-    assert load_role("backend").scope(frozenset(), base).refusal("checks/tests/conftest.py") is None
+    for allowed in ("checks/tests/conftest.py", "tests/shop/test_new.py", "tests/shop/data.py"):
+        assert load_role("backend").scope(frozenset(), base).refusal(allowed) is None
     assert load_role("test").scope(frozenset(), base).refusal("tests/conftest.py") is None
 
 

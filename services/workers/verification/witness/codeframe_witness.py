@@ -32,7 +32,7 @@ MESSAGE = 2500
 # Hooks that have no say in what runs and how it ends. All others, implemented by the tree itself, steer.
 HARMLESS = {
     "pytest_addhooks", "pytest_addoption", "pytest_assertion_pass", "pytest_assertrepr_compare",
-    "pytest_configure", "pytest_generate_tests", "pytest_make_parametrize_id", "pytest_markeval_namespace",
+    "pytest_configure", "pytest_make_parametrize_id", "pytest_markeval_namespace",
     "pytest_plugin_registered", "pytest_report_collectionfinish", "pytest_report_header",
     "pytest_terminal_summary", "pytest_warning_recorded",
 }  # fmt: skip
