@@ -83,6 +83,8 @@ def _evidence(result: evidence_pb2.TaskResult) -> str:
         last = result.verifications[-1]
         verdict = f"{_counts(last)} by {last.command}"
     parts = [verdict, _plural(result.file_count, "file")]
+    if result.mutation_check.failed_test:
+        parts.append("a wrong change is noticed")
     if result.corrections:
         parts.append(_plural(result.corrections, "correction"))
     return "; ".join([*parts, f"sandbox {result.sandbox_mode}"])
@@ -95,6 +97,18 @@ def _plural(count: int, noun: str) -> str:
 def _counts(run: evidence_pb2.Verification) -> str:
     verdict = "green" if run.green else "red"
     return f"{verdict}: {run.passed} passed, {run.failed + run.errors} failed, {run.skipped} skipped"
+
+
+def _mutants(check: evidence_pb2.MutationCheck) -> str:
+    """Whether new tests noticed a small wrong change of the code under test, in a line."""
+    if check.not_done:
+        return f"no wrong change was tried: {check.not_done}"
+    tried = f"{_plural(len(check.tried), 'wrong change')} of the code under test"
+    if not check.failed_test:
+        return f"no new test noticed any of {tried}"
+    last = check.tried[-1]
+    change = f"{last.path}:{last.line}: {last.before} became {last.after}"
+    return f"{check.failed_test} noticed the last of {tried}: {change}"
 
 
 def _attempt(attempt: lead_pb2.Attempt) -> Iterator[Text]:
@@ -112,6 +126,8 @@ def _attempt(attempt: lead_pb2.Attempt) -> Iterator[Text]:
         yield Text(f"  {UNVERIFIED}", style="yellow")
     for run in result.verifications:
         yield Text(f"  {_counts(run)} by {run.command} of {run.commit[:10]}")
+    if result.HasField("mutation_check"):
+        yield Text(f"  {_mutants(result.mutation_check)}")
         if run.summary:
             yield Text(f"    {first_line(run.summary)}")
     for artifact in result.artifacts:

@@ -169,6 +169,25 @@ async def test_show_says_what_nothing_verified(lead: CannedLead) -> None:
     assert "UNVERIFIED: nothing verified 1 completed task, as the plan says" in out
 
 
+async def test_show_says_whether_new_tests_notice_wrong_code(lead: CannedLead) -> None:
+    check = lead.attempts[0].result.mutation_check
+    said = []
+    async with serve(lead) as address:
+        for tried, failed_test, not_done in ((1, "t.py::test_a", ""), (2, "", ""), (0, "", "no code")):
+            del check.tried[:]
+            for line in range(tried):
+                check.tried.add(path="shop.py", line=line + 2, before="a + b", after="None")
+            check.failed_test, check.not_done = failed_test, not_done
+            _, out = await told("show", "r1", "--lead", address)
+            said.append(out)
+    noticed, unnoticed, untried = said
+    assert "; a wrong change is noticed; " in noticed
+    change = "shop.py:2: a + b became None"
+    assert f"t.py::test_a noticed the last of 1 wrong change of the code under test: {change}" in noticed
+    assert "no new test noticed any of 2 wrong changes of the code under test" in unnoticed
+    assert "no wrong change was tried: no code" in untried
+
+
 async def test_show_has_the_evidence(lead: CannedLead) -> None:
     lead.artifacts["r1.db.1", "diff"] = b"diff --git a\n"
     async with serve(lead) as address:
