@@ -1,12 +1,16 @@
 """What the client offers: every RPC of the lead, and what docs/client.md says of it."""
 
+import ast
 import inspect
 import re
 from pathlib import Path
 
+import pytest
+
 import codeframe.client
 from codeframe.client import Client, CodeframeError
-from codeframe.v1 import lead_pb2, status_pb2
+from codeframe.v1 import events_pb2, lead_pb2, status_pb2
+from tests.canned_lead import CannedLead, serve
 
 DOCUMENT = Path(__file__).parents[3] / "docs/client.md"
 METHODS = {name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")}
@@ -40,3 +44,18 @@ def test_the_document_names_what_the_package_has() -> None:
         assert f"`{attribute}`" in text, f"docs/client.md says nothing of CodeframeError.{attribute}"
     for parameter in inspect.signature(Client.watch).parameters:
         assert parameter == "self" or f"{parameter}=" in text
+
+
+async def test_the_documents_program_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    run = lead_pb2.Run(run_id="r", request_id="order-4711")
+    lead = CannedLead(runs=[run])
+    status = events_pb2.RunStatusChanged()
+    await lead.tell(events_pb2.Event(run_id="r", run_status_changed=status), ended=run)
+    async with serve(lead) as address:
+        text = program.replace("127.0.0.1:50051", address)
+        code = compile(text, "docs/client.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        await eval(code, {})
+    assert capsys.readouterr().out == "run_status_changed\n"
+    (asked,) = lead.asked("CreateRun")
+    assert asked.plan.tasks[0].id == "api"
