@@ -3,6 +3,7 @@
 import click
 
 from codeframe.cli.clean import clean
+from codeframe.cli.doctor import doctor
 from codeframe.cli.fleet import down, up, workers
 from codeframe.cli.init import init
 from codeframe.cli.look import cancel, runs, show, watch
@@ -15,7 +16,7 @@ def main() -> None:
     """Runs plans of coding tasks on git repositories, and shows what came of them."""
 
 
-for command in (init, run, watch, runs, show, cancel, clean, workers, up, down):
+for command in (init, doctor, run, watch, runs, show, cancel, clean, workers, up, down):
     main.add_command(command)
 
 if __name__ == "__main__":

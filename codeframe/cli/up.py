@@ -19,7 +19,7 @@ STAY = b"stay\n"
 """Written to an `up` of `run`: it is to outlive it."""
 
 # Taken where they are free: an address that people know is worth more than any other.
-_USUAL_PORTS = {
+USUAL_PORTS = {
     "lead": 50051,
     "gateway": 8080,
     "backend": 50061,
@@ -160,8 +160,8 @@ class Fleet:
 
     def _port(self, name: str) -> int:
         """The port that was asked for; else the one it had before, else the usual one, where free."""
-        wished = (self._ports.get(name, 0), _USUAL_PORTS.get(name, 0))
-        return self._asked_port(name) or next((port for port in wished if port and _is_free(port)), 0)
+        wished = (self._ports.get(name, 0), USUAL_PORTS.get(name, 0))
+        return self._asked_port(name) or next((port for port in wished if port and is_free(port)), 0)
 
     def _asked_port(self, name: str) -> int:
         return {"lead": self._settings.lead_port, "gateway": self._settings.gateway_port}.get(name, 0)
@@ -198,7 +198,8 @@ def _messages(group: BaseExceptionGroup[ServerDied]) -> Iterator[str]:
             yield str(each)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

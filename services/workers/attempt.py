@@ -11,6 +11,7 @@ import structlog
 from services.runtime.git import GitError
 from services.runtime.prices import Prices, our_prices
 from services.workers.agent import STARTED, WorkerAgent
+from services.workers.base_checks import told_checks
 from services.workers.branch import Branch, commit_message
 from services.workers.broadcast import Broadcast, Notice, Phase, TaskInProgress
 from services.workers.checking import Checker
@@ -23,7 +24,6 @@ from services.workers.halt import Halt
 from services.workers.model.conversation import Model
 from services.workers.mutation import MutationTrial
 from services.workers.outcome import AttemptFailed, Outcome
-from services.workers.plan_base import told_verifications
 from services.workers.plan_desk import PlanDesk
 from services.workers.purse import no_price
 from services.workers.repository import Repository
@@ -262,7 +262,8 @@ class _Attempt:
                 await self._repository.obtain(work.base_commit)
                 await worktree.check_out(work.base_commit)
                 paths = await self._repository.files(work.base_commit)
-                verifications = told_verifications(worktree.root, paths, work.roles)
+                checks = told_checks(worktree.root, paths, work.roles)
+                verifications = {role: each.verification for role, each in checks.items()}
                 desk = PlanDesk(work, verifications, worktree, tell, self._halt)
                 await self._have_agent_at(desk, work, tell)
                 evidence.keep_whole("plan", "application/json", desk.plan)
