@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from services.workers.model.conversation import Conversation, Reply, UserMessage
 
 KEPT = 400  # characters of a text that is shortened
+RECENT = 4  # messages at the end that are touched last: what was asked for just now is still needed
 
 Message = UserMessage | Reply
 
@@ -23,19 +24,22 @@ def shortened(conversation: Conversation) -> Shortened | None:
     """Halve a conversation; None where nothing of it can be shortened.
 
     The oldest tool results go first, to their beginning and end: what stands before them stays in the
-    provider's cache, and halving makes it seldom. Then what old calls wrote. Every call keeps its result, and
-    the first message, with the task, stays whole.
+    provider's cache, and halving makes it seldom. Then what old calls wrote; the latest messages only where
+    that is not enough. Every call keeps its result, and the first message, with the task, stays whole.
     """
     messages = list(conversation.messages)
-    most = sum(map(_size, messages)) / 2
-    changed = 0
-    for shorten in (_shorter_results, _shorter_calls):
-        for at in range(1, len(messages)):
-            if changed and sum(map(_size, messages)) <= most:
-                break
-            shorter = shorten(messages[at])
-            changed += shorter != messages[at]
-            messages[at] = shorter
+    sizes = [_size(message) for message in messages]
+    surplus, changed = sum(sizes) / 2, 0
+    for end in (len(messages) - RECENT, len(messages)):
+        for shorten in (_shorter_results, _shorter_calls):
+            for at in range(1, end):
+                if changed and surplus <= 0:
+                    break
+                shorter = shorten(messages[at])
+                if shorter != messages[at]:
+                    messages[at] = shorter
+                    surplus -= sizes[at] - _size(shorter)
+                    changed += 1
     return Shortened(replace(conversation, messages=tuple(messages)), changed) if changed else None
 
 

@@ -78,6 +78,19 @@ def test_where_results_are_not_enough_what_old_calls_wrote_goes_too() -> None:
     assert shorter.conversation.messages[-2] == asked.messages[-2]
 
 
+def test_what_was_asked_for_just_now_goes_last() -> None:
+    asked = conversation(
+        TASK,
+        *(each for n in range(10) for each in (reply(n, "y" * 9000), result(n, 2000 if n < 9 else 60_000))),
+    )
+    shorter = shortened(asked)
+    assert shorter
+    assert shorter.conversation.messages[-4:] == asked.messages[-4:]
+    latest = shortened(conversation(TASK, reply(1), result(1, 60_000)))
+    assert latest
+    assert len(str(latest.conversation.messages[-1])) < 2000
+
+
 def test_the_task_is_never_shortened_and_at_some_point_there_is_nothing_left() -> None:
     asked = conversation(TASK, reply(1), result(1, 100))
     assert shortened(asked) is None
