@@ -23,9 +23,9 @@ from services.lead.machine.state import (
     RunPhase,
     Task,
     TaskState,
-    Usage,
     WaitingFor,
 )
+from services.lead.machine.usage import Usage
 
 E = TypeVar("E", bound=Enum)
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import grpc
 import pytest
 from click.testing import CliRunner
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from codeframe.cli.__main__ import main
 from codeframe.errors import Violation
-from codeframe.v1 import events_pb2, evidence_pb2, lead_pb2, state_pb2
+from codeframe.v1 import budget_pb2, events_pb2, evidence_pb2, lead_pb2, state_pb2
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from tests.canned_lead import CannedLead, serve
 from tests.git_project import branches, commit_files, git, make_project
@@ -271,7 +272,8 @@ async def running(lead: CannedLead, folder: Path) -> AsyncIterator[Command]:
     plan.write_text(PLAN)
     async with serve(lead) as address:
         arguments = ("run", str(plan), "--repo", str(folder), "--lead", address)
-        async with codeframe(*arguments, "--timeout", "1h30m", "--concurrency", "3") as command:
+        budget = ("--budget", "dollars=2.50", "--budget", "time=3h")
+        async with codeframe(*arguments, "--timeout", "1h30m", "--concurrency", "3", *budget) as command:
             await command.prints("SANDBOX NONE")
             await lead.watched(1)
             yield command
@@ -294,6 +296,7 @@ async def test_a_run_is_asked_for_and_followed(asked_again: CannedLead, tmp_path
     assert request.plan.tasks[0].depends_on == ["db"]
     assert request.limits.run_timeout.seconds == 5400
     assert request.limits.concurrency == 3
+    assert request.budget == budget_pb2.Budget(cost_micros=2_500_000, wall_time=Duration(seconds=10_800))
     assert not request.limits.HasField("retries")
 
 
@@ -369,6 +372,9 @@ async def test_what_the_lead_finds_in_a_plan_is_shown_by_its_lines(lead: CannedL
         (["binary.yaml", "--repo", "."], "binary.yaml: not UTF-8 text"),
         (["plan.yaml", "--repo", "nope"], "--repo nope: no such folder"),
         (["plan.yaml", "--repo", ".", "--timeout", "soon"], "'soon' is not a duration"),
+        (["plan.yaml", "--repo", ".", "--budget", "euros=5"], "'euros=5' is not KIND=AMOUNT"),
+        (["plan.yaml", "--repo", ".", "--budget", "turns=0"], "turns: '0' is not a whole number"),
+        (["plan.yaml", "--repo", ".", *["--budget", "turns=1"] * 2], "turns is given twice"),
         (["plan.yaml", "--repo", ".", "--concurrency", "0"], "Invalid value for '--concurrency'"),
         (["plan.yaml", "--repo", ".", "--lead", "here"], "'here' is not HOST:PORT"),
         (

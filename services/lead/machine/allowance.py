@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from codeframe.budget import NOTHING, Budget, Charge
-from services.lead.machine.state import Attempt, AttemptKind, Run, Task, charge_of
+from services.lead.machine.state import Attempt, AttemptKind, Run, Task
+from services.lead.machine.usage import charge_of
 
 ASKED_FOR = timedelta(minutes=10)
 """How long a lost attempt's worker is asked for its result: the orphan grace, which ends it."""

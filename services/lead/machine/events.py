@@ -23,9 +23,9 @@ from services.lead.machine.state import (
     RunFailure,
     RunPhase,
     TaskState,
-    Usage,
     WaitingFor,
 )
+from services.lead.machine.usage import Usage
 
 # ---- public: authored by the lead
 

@@ -19,8 +19,8 @@ from services.lead.machine.state import (
     RunPhase,
     Task,
     TaskState,
-    Usage,
 )
+from services.lead.machine.usage import Usage
 
 
 def begin(created: e.RunCreated) -> Run:

@@ -30,8 +30,8 @@ from services.lead.machine.state import (
     RunFailureReason,
     RunPhase,
     WaitingFor,
-    charge_of,
 )
+from services.lead.machine.usage import charge_of
 
 TOLD = 5
 """How many tasks a message names."""

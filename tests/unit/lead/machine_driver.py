@@ -24,9 +24,9 @@ from services.lead.machine.state import (
     RunLimits,
     RunPhase,
     TaskState,
-    Usage,
     WaitingFor,
 )
+from services.lead.machine.usage import Usage
 from services.lead.machine.wanted import (
     CancelAttempt,
     Command,

@@ -24,7 +24,8 @@ from services.lead.journal.sqlite import sqlite_journal
 from services.lead.machine.events import Noticed
 from services.lead.machine.happenings import Ended, NotStarted
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Attempt, AttemptKind, Binding, Usage
+from services.lead.machine.state import Attempt, AttemptKind, Binding
+from services.lead.machine.usage import Usage
 from services.runtime.errors import FailedPrecondition, Internal, NotFound, ResourceExhausted, Unavailable
 from services.runtime.git import Git
 from services.runtime.server import Server
