@@ -103,8 +103,9 @@ class Dropped:
 class Lead:
     """A lead, asked with deadlines.
 
-    A call may take `call_timeout` seconds, and is asked again for at most `patience` in all.
-    Methods raise Refused where asking again is no use, or patience is over.
+    A call may take `call_timeout` seconds, and is asked again for at most `patience` in all; a
+    stream, for that long after it broke. Methods raise Refused where asking again is no use, or
+    patience is over.
     """
 
     def __init__(
@@ -143,16 +144,17 @@ class Lead:
 
     def artifact(self, attempt_id: str, name: str) -> Iterator[bytes]:
         """An artifact's bytes, in chunks; what drops goes on from the offset that was reached."""
-        offset, failures, until = 0, 0, self._clock.time() + self._patience
+        offset, failures, until = 0, 0, 0.0
         while True:
             request = lead_pb2.ReadArtifactRequest(attempt_id=attempt_id, name=name, offset=offset)
             try:
                 for part in self._lead.ReadArtifact(request, timeout=self._call_timeout):
                     offset += len(part.data)
                     yield part.data
-                    failures, until = 0, self._clock.time() + self._patience
+                    failures = 0
                 return
             except grpc.RpcError as error:
+                until = until if failures else self._clock.time() + self._patience
                 failures += 1
                 self._clock.sleep_for(self._delay(Refused(error), failures, until))
 
@@ -164,7 +166,7 @@ class Lead:
         Where the cursor leads nowhere any more, rows of a snapshot come first: forget what you
         hold, and drop events whose revision is not above their row's.
         """
-        failures, until = 0, self._clock.time() + self._patience
+        failures, until = 0, 0.0
         while True:
             request = status_pb2.WatchEventsRequest(run_ids=[run_id])
             if cursor is None:
@@ -176,7 +178,7 @@ class Lead:
             try:
                 for response in call:
                     cursor = _last_cursor(response) or cursor
-                    failures, until = 0, self._clock.time() + self._patience
+                    failures = 0
                     yield response
                 return
             except grpc.RpcError as error:
@@ -186,6 +188,7 @@ class Lead:
             if cursor is not None and refused.reason in _SNAPSHOT:
                 cursor = None
                 continue
+            until = until if failures else self._clock.time() + self._patience
             failures += 1
             delay = self._delay(refused, failures, until)
             yield Dropped(failures, cursor)

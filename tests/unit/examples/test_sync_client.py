@@ -215,6 +215,7 @@ def test_a_watch_goes_on_from_its_cursor(stage: Stage) -> None:
         assert (request.run_ids, request.cursor) == (["r"], "")
         call.send_response(WatchEventsResponse(events=[event(1), event(2)]))
         outcome.until(1)
+        stage.clock.sleep_for(3600)  # nothing to tell for an hour is no failure
         call.terminate((), grpc.StatusCode.UNAVAILABLE, "cut")
         request, call = stage.stream(WATCH_EVENTS)
         assert request.cursor == "log.2"
