@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -129,6 +130,13 @@ async def _workers(address: str) -> None:
                 f"{each.in_flight}/{each.slots}",
                 confined,
                 Text(each.model),
-                Text(each.problem),
+                Text(each.problem or _paused(each.provider_pauses)),
             )
     console.print(table)
+
+
+def _paused(pauses: Iterable[state_pb2.ProviderPause]) -> str:
+    """Until when the provider asks to wait, in UTC."""
+    return ", ".join(
+        f"{pause.model_family} paused until {pause.resume_time.ToDatetime():%H:%M:%S}" for pause in pauses
+    )

@@ -130,6 +130,7 @@ def lead() -> CannedLead:
     worker = lead_pb2.Worker(
         name="backend", address="127.0.0.1:50061", roles=["backend"], slots=2, sandbox_mode="none"
     )
+    worker.provider_pauses.add(model_family="claude-sonnet", resume_time=Timestamp(seconds=43385))
     return CannedLead(runs=[run], tasks=tasks, attempts=[attempt], workers=[worker])
 
 
@@ -148,6 +149,7 @@ async def test_runs_workers_and_cancel(lead: CannedLead) -> None:
         code, out = await told("workers", "--lead", address)
         assert (code, out.splitlines()[1].split()[:3]) == (0, ["backend", "127.0.0.1:50061", "backend"])
         assert "none" in out
+        assert "claude-sonnet paused until 12:03:05" in " ".join(out.split())
         assert await told("cancel", "r1", "--lead", address) == (0, "run r1: RUNNING\n")
         lead.refuse("CancelRun", FailedPrecondition("RUN_ENDED", "run r1 has ended before"))
         assert await told("cancel", "r1", "--lead", address) == (1, "Error: run r1 has ended before\n")
