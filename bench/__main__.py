@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import OURS, Figures, as_json, as_text, short_of
-from bench.process import started
+from bench.process import Started, started
 from bench.task import SLOTS, request
 from codeframe.v1 import evidence_pb2, worker_pb2_grpc
 from services.runtime.channel import open_channel
@@ -54,50 +54,55 @@ async def measure(
 ) -> list[Figures]:
     """Measure all contestants in turns, so that what the machine does besides befalls each alike."""
     async with AsyncExitStack() as stack:
-        port = await stack.enter_async_context(started("bench.model_server"))
-        addresses = {OURS: await stack.enter_async_context(started("bench.ours", port))}
+        port = (await stack.enter_async_context(started("bench.model_server"))).said
+        servers = {OURS: await stack.enter_async_context(started("bench.ours", port))}
         for many in threads:
             serving = started("bench.threaded", str(many), port)
-            addresses[f"{many} threads"] = await stack.enter_async_context(serving)
+            servers[f"{many} threads"] = await stack.enter_async_context(serving)
         contestants = {
-            name: Contestant(name, await stack.enter_async_context(open_channel(address)))
-            for name, address in addresses.items()
+            name: Contestant(name, server, await stack.enter_async_context(open_channel(server.said)))
+            for name, server in servers.items()
         }
         for contestant in contestants.values():
-            await contestant.rate(warm_up)
-        rates: dict[int, dict[str, list[float]]] = {
-            size: {name: [] for name in contestants} for size in sizes
-        }
+            await contestant.run(warm_up)
+        figures = [
+            Figures(size, {name: [] for name in contestants}, {name: [] for name in contestants})
+            for size in sizes
+        ]
         for number in range(rounds):
-            for size in sizes:
+            for each in figures:
                 names = list(contestants)
                 for name in names[number % len(names) :] + names[: number % len(names)]:
-                    rates[size][name].append(await contestants[name].rate(size))
-    return [Figures(size, rates[size]) for size in sizes]
+                    rate, cpu = await contestants[name].run(each.tasks)
+                    each.rates[name].append(rate)
+                    each.cpu[name].append(cpu)
+    return figures
 
 
 class Contestant:
     """A server that does tasks."""
 
-    def __init__(self, name: str, channel: Any) -> None:
+    def __init__(self, name: str, server: Started, channel: Any) -> None:
         self._name = name
+        self._server = server
         self._stub = worker_pb2_grpc.WorkerServiceStub(channel)
         self._done = 0
 
-    async def rate(self, tasks: int) -> float:
-        """Have so many tasks done, as many at a time as a worker has slots; how many a second were.
+    async def run(self, tasks: int) -> tuple[float, float]:
+        """Have so many tasks done, as many at a time as a worker has slots.
 
-        Of one task it is the rate of one after the other.
+        Returns how many a second were, and the server's processor time for each. Of one task it is those of
+        some, one after the other.
         """
         lanes, tasks = (1, ONE_BY_ONE) if tasks == 1 else (min(SLOTS, tasks), tasks)
         waiting = iter(range(self._done, self._done + tasks))
         self._done += tasks
         now = asyncio.get_running_loop().time
-        began = now()
+        began, cpu = now(), self._server.cpu_seconds()
         async with asyncio.TaskGroup() as group:
             for _ in range(lanes):
                 group.create_task(self._do(waiting))
-        return tasks / (now() - began)
+        return tasks / (now() - began), (self._server.cpu_seconds() - cpu) / tasks
 
     async def _do(self, waiting: Iterator[int]) -> None:
         for number in waiting:

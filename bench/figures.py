@@ -23,10 +23,14 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """For one number of tasks: by contestant, tasks a second in each round. All ran in each round."""
+    """For one number of tasks: by contestant, tasks a second in each round. All ran in each round.
+
+    `cpu` is the processor time of the contestant for one task, in seconds.
+    """
 
     tasks: int
-    rates: Mapping[str, Sequence[float]]
+    rates: Mapping[str, list[float]]
+    cpu: Mapping[str, list[float]]
 
     @property
     def ratios(self) -> dict[str, Spread]:
@@ -42,6 +46,7 @@ def as_json(figures: Sequence[Figures]) -> dict[str, Any]:
     """All of it, as it is written to a file."""
     return {
         str(each.tasks): {
+            "cpu ms a task": {name: [round(1000 * one, 2) for one in cpu] for name, cpu in each.cpu.items()},
             "tasks a second": {
                 name: [round(rate, 1) for rate in rates] for name, rates in each.rates.items()
             },
@@ -61,10 +66,12 @@ def as_text(figures: Sequence[Figures]) -> str:
         lines.append(f"{each.tasks} tasks" if each.tasks > 1 else "one task at a time")
         for name, rates in each.rates.items():
             spread = Spread.of(rates)
+            cpu = 1000 * Spread.of(each.cpu[name]).median
             told = f"  {name:12} {spread.median:7.1f} tasks/s ({spread.least:.1f} to {spread.most:.1f})"
+            told += f", {cpu:.2f} ms of CPU each"
             if name in each.ratios:
                 ratio = each.ratios[name]
-                told += f"   ours is {ratio.median:.2f} times as fast ({ratio.least:.2f} to {ratio.most:.2f})"
+                told += f"; ours is {ratio.median:.2f} times as fast ({ratio.least:.2f} to {ratio.most:.2f})"
             lines.append(told)
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from services.runtime.settings import ServerSettings
@@ -27,9 +28,22 @@ async def until_parent_ends() -> None:
     loop.remove_reader(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process that serves, and the first line that it said."""
+
+    pid: int
+    said: str
+
+    def cpu_seconds(self) -> float:
+        """The processor time that it has taken, by all its threads."""
+        times = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
 @asynccontextmanager
-async def started(module: str, *arguments: str) -> AsyncIterator[str]:
-    """`python -m MODULE ARGUMENTS` for as long as the block lasts; the first line that it says."""
+async def started(module: str, *arguments: str) -> AsyncIterator[Started]:
+    """`python -m MODULE ARGUMENTS` for as long as the block lasts."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
@@ -41,7 +55,7 @@ async def started(module: str, *arguments: str) -> AsyncIterator[str]:
         said = (await process.stdout.readline()).decode().strip()
         if not said:
             raise RuntimeError(f"{module} ended before it served")
-        yield said
+        yield Started(process.pid, said)
     finally:
         process.stdin.close()
         await process.wait()

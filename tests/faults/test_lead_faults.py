@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from services.runtime.channel import open_channel
 from tests.cuts import Cuts
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
 from tests.integration.lead_stage import FINAL, House, Lead, eventually, make_house, task
+from tests.ports import free_port
 from tests.scripted_worker import ServedWorker
 
 COMPLETED = state_pb2.RUN_STATE_COMPLETED
@@ -34,13 +34,6 @@ COMPLETED = state_pb2.RUN_STATE_COMPLETED
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return make_house(tmp_path)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class LeadProcess:

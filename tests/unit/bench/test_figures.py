@@ -2,12 +2,17 @@
 
 from bench.figures import Figures, as_json, as_text, short_of
 
-FIGURES = Figures(1000, {"ours": [800.0, 400.0, 900.0], "6 threads": [100.0, 40.0, 90.0]})
+FIGURES = Figures(
+    1000,
+    {"ours": [800.0, 400.0, 900.0], "6 threads": [100.0, 40.0, 90.0]},
+    {"ours": [0.001, 0.002, 0.003], "6 threads": [0.004] * 3},
+)
 
 
 def test_a_ratio_is_of_one_round() -> None:
     ratio = FIGURES.ratios["6 threads"]
     assert (ratio.median, ratio.least, ratio.most) == (10.0, 8.0, 10.0)
+    assert "2.00 ms of CPU each" in as_text([FIGURES])
     assert "ours is 10.00 times as fast (8.00 to 10.00)" in as_text([FIGURES])
 
 
