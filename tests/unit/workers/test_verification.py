@@ -110,6 +110,25 @@ async def test_pytest(check: Check, write: Write) -> None:
     assert {path.name for path in write({}).rglob("*")} == {"tests", "test_all.py", "test_broken.py"}
 
 
+STEERED = """
+import os, pytest
+def pytest_collection_modifyitems(items): pass
+def pytest_configure(config): config.addinivalue_line("markers", "slow: slow")
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path): os.chdir(tmp_path)
+"""
+
+
+async def test_what_of_the_tree_steers_is_told_by_its_place(check: Check) -> None:
+    files = {"tests/conftest.py": STEERED, "tests/test_a.py": "def test_a(): pass\n"}
+    report = await check(files)
+    (steering,) = report.steering
+    assert steering.startswith("tests/conftest.py: pytest_collection_modifyitems (")
+    assert (await check(files, "cd tests && " + PYTEST)).steering[0].startswith("conftest.py: ")
+    other = await check({**files, "tests/conftest.py": STEERED.replace("pass", "items.clear()")})
+    assert other.steering != report.steering, "the same hook that does something else"
+
+
 NODE_TESTS = """
 import test, { describe, it } from 'node:test';
 import assert from 'node:assert';

@@ -38,6 +38,7 @@ HARMLESS = {
 }  # fmt: skip
 OBSERVED = ("_pytest.", "pluggy.", "unittest.case.", "codeframe_witness.")
 OWN_PATCHES = os.path.join("_pytest", "legacypath.py")  # pytest's own
+HERE = os.getcwd()  # a test may leave it
 WORST = ("skipped", "passed", "failed", "error")
 
 
@@ -226,7 +227,7 @@ def is_installed(place: str) -> bool:
 
 
 def relative(place: str) -> str:
-    return os.path.relpath(place).replace(os.sep, "/") if os.path.isabs(place) else place
+    return os.path.relpath(place, HERE).replace(os.sep, "/") if os.path.isabs(place) else place
 
 
 def short(text: str) -> str:
