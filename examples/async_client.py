@@ -63,20 +63,20 @@ async def follow(client: Client, run_id: str) -> None:
                     say(dropped={"cursor": cursor})
 
 
-async def fetch_log(client: Client, run_id: str) -> None:
-    """Read the log of the first attempt of task a, and hold it against its digest."""
+async def fetch_diff(client: Client, run_id: str) -> None:
+    """Read the diff of the first attempt of task a, and hold it against its digest."""
     attempt = await anext(client.attempts(run_id, "a"))
     artifacts = {each.name: each for each in await client.list_artifacts(attempt.attempt_id)}
     digest, size = hashlib.sha256(), 0
-    async for chunk in client.read_artifact(attempt.attempt_id, "log"):
+    async for chunk in client.read_artifact(attempt.attempt_id, "diff"):
         digest.update(chunk)
         size += len(chunk)
-    if digest.hexdigest() != artifacts["log"].sha256:
-        raise SystemExit("the log is not the one that is listed")
+    if digest.hexdigest() != artifacts["diff"].sha256:
+        raise SystemExit("the diff is not the one that is listed")
     say(
         artifact={
             "attempt_id": attempt.attempt_id,
-            "name": "log",
+            "name": "diff",
             "size": size,
             "sha256": digest.hexdigest(),
         }
@@ -99,7 +99,7 @@ async def main(address: str, repository: str, request_id: str) -> bool:
                 "head_commit": ended.head_commit,
             }
         )
-        await fetch_log(client, run.run_id)
+        await fetch_diff(client, run.run_id)
         return ended.state == state_pb2.RUN_STATE_COMPLETED
 
 

@@ -252,15 +252,15 @@ def follow(lead: Lead, run_id: str) -> None:
                     say(event=MessageToDict(event, preserving_proto_field_name=True))
 
 
-def fetch_log(lead: Lead, run_id: str) -> None:
-    """Read the log of the first attempt of task a, and hold it against its digest."""
+def fetch_diff(lead: Lead, run_id: str) -> None:
+    """Read the diff of the first attempt of task a, and hold it against its digest."""
     attempt = next(lead.attempts(run_id, "a"))
     listed = {each.name: each for each in attempt.result.artifacts}
-    data = b"".join(lead.artifact(attempt.attempt_id, "log"))
+    data = b"".join(lead.artifact(attempt.attempt_id, "diff"))
     digest = hashlib.sha256(data).hexdigest()
-    if digest != listed["log"].sha256:
-        raise SystemExit("the log is not the one that is listed")
-    say(artifact={"attempt_id": attempt.attempt_id, "name": "log", "size": len(data), "sha256": digest})
+    if digest != listed["diff"].sha256:
+        raise SystemExit("the diff is not the one that is listed")
+    say(artifact={"attempt_id": attempt.attempt_id, "name": "diff", "size": len(data), "sha256": digest})
 
 
 def main(address: str, repository: str, request_id: str) -> bool:
@@ -279,7 +279,7 @@ def main(address: str, repository: str, request_id: str) -> bool:
         ended = lead.get_run(run.run_id)
         state = state_pb2.RunState.Name(ended.state)
         say(ended={"state": state, "completed": ended.counts.completed, "head_commit": ended.head_commit})
-        fetch_log(lead, run.run_id)
+        fetch_diff(lead, run.run_id)
         return ended.state == state_pb2.RUN_STATE_COMPLETED
 
 

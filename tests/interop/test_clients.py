@@ -1,23 +1,30 @@
 """Clients in other languages, generated from the protos: what they say is what the journal holds."""
 
+import asyncio
+import hashlib
+import re
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from services.workers.model.conversation import Conversation
+from tests.contract.walks import PROJECT
 from tests.cuts import Cuts
-from tests.integration.lead_stage import Lead, make_house
+from tests.git_project import make_project
+from tests.integration.lead_stage import Lead, serve_lead
 from tests.interop import workshop
 from tests.interop.program import Line, Program, running
+from tests.worker_stage import Calls, serving, write
 
 # A cold build compiles grpc for Go, and installs from npm.
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
+LONG = "A line of a file that is long.\n" * 20_000
 REFERENCE = [sys.executable, str(ROOT / "examples/async_client.py")]
 CLIENTS: dict[str, Callable[[], list[str]]] = {
     "typescript": workshop.typescript,
@@ -38,16 +45,18 @@ def command(request: pytest.FixtureRequest) -> list[str]:
 
 async def test_a_client_follows_a_run_across_a_dropped_connection(command: list[str], tmp_path: Path) -> None:
     """Beside `codeframe.client`, each with its own run: both say what the journal holds, and the same."""
-    house = make_house(tmp_path)
-    house.script.gate("b", "c")
-    async with AsyncExitStack() as stack:
-        worker = await stack.enter_async_context(house.worker(slots=4))
-        lead: Lead = await stack.enter_async_context(house.lead(worker))
-        proxy = await stack.enter_async_context(Cuts(lead.address).listening())
-        clients: list[Program] = [
-            await stack.enter_async_context(running(each, proxy.address, str(house.project), request_id))
-            for each, request_id in ((command, "one"), (REFERENCE, "other"))
-        ]
+    project = tmp_path / "shop"
+    make_project(project, PROJECT)
+    async with (
+        serving(tmp_path / "worker") as worker,
+        serve_lead(tmp_path / "lead", project, worker.address) as lead,
+        Cuts(lead.address).listening() as proxy,
+        running(command, proxy.address, str(project), "one") as one,
+        running(REFERENCE, proxy.address, str(project), "other") as other,
+    ):
+        clients, gates = (one, other), {name: Gate() for name in "bc"}
+        worker.model.scripts |= {"a": [[write("a.txt", LONG)]]}
+        worker.model.scripts |= {name: [[write(f"{name}.txt", name)], gates[name]] for name in "bc"}
         for client in clients:
             await client.until(lambda client: told_usage(client, "b"))
         runs = [client.said("created")[0]["run_id"] for client in clients]
@@ -57,20 +66,41 @@ async def test_a_client_follows_a_run_across_a_dropped_connection(command: list[
         proxy.cut()
         for client in clients:
             await client.until(lambda client: bool(client.said("dropped")))
-        house.script.open("b")
-        await house.script.until_waiting(*(f"{run}.c.1" for run in runs))
+        gates["b"].open.set()
+        await gates["c"].reached(2)
         proxy.away = False
         for client in clients:
             await client.until(lambda client: told_usage(client, "c"))
-        house.script.open("c")
+        gates["c"].open.set()
 
         for client, run_id in zip(clients, runs, strict=True):
             assert await client.ended() == 0, client.complaint
             assert client.said("event") == await journaled(lead, run_id)
             assert client.said("ended") == [await end_of(lead, run_id)]
-            assert client.said("artifact") == [await log_of(lead, run_id)]
+            assert client.said("artifact") == [await diff_of(lead, run_id)]
             assert client.said("error") == REFUSALS
-        assert comparable(clients[0]) == comparable(clients[1])
+        assert comparable(one) == comparable(other)
+
+
+class Gate:
+    """A turn of the model's that comes to nothing, once it is opened."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self._waiting = 0
+        self._changed = asyncio.Condition()
+
+    async def __call__(self, conversation: Conversation) -> Calls:
+        async with self._changed:
+            self._waiting += 1
+            self._changed.notify_all()
+        await self.open.wait()
+        return ()
+
+    async def reached(self, count: int) -> None:
+        """Return once so many attempts wait here."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._waiting == count)
 
 
 REFUSALS = [
@@ -101,12 +131,18 @@ async def end_of(lead: Lead, run_id: str) -> Line:
     return {"state": "RUN_STATE_COMPLETED", "completed": 3, "head_commit": run.head_commit}
 
 
-async def log_of(lead: Lead, run_id: str) -> Line:
-    """The log that the worker made, as the lead's first attempt of task a lists it."""
+async def diff_of(lead: Lead, run_id: str) -> Line:
+    """The diff of task a's attempt, as git tells it."""
     (attempt,) = (each for each in await lead.attempts(run_id) if each.task_id == "a")
-    (log,) = (each for each in attempt.result.artifacts if each.name == "log")
-    assert log.size == len(b"a log\n" * 100_000)
-    return {"attempt_id": attempt.attempt_id, "name": "log", "size": log.size, "sha256": log.sha256}
+    base, commit = attempt.result.base_commit, attempt.result.commit
+    asked = ("diff", "--binary", "--full-index", base, commit)
+    git = await asyncio.create_subprocess_exec(
+        "git", *asked, cwd=lead.project, stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await git.communicate()
+    assert len(told) > 2 * 256 * 1024, "it comes in several chunks"
+    digest = hashlib.sha256(told).hexdigest()
+    return {"attempt_id": attempt.attempt_id, "name": "diff", "size": len(told), "sha256": digest}
 
 
 def comparable(client: Program) -> list[Any]:
@@ -115,7 +151,7 @@ def comparable(client: Program) -> list[Any]:
 
 
 _OWN = {"run_id", "request_id", "attempt_id", "event_time", "revision", "cursor", "duration"} | {
-    "commit", "commit_hash", "base_commit", "head_commit", "sha256", "branch"
+    "commit", "commit_hash", "base_commit", "head_commit", "sha256", "size", "branch"
 }  # fmt: skip
 
 
@@ -126,5 +162,6 @@ def _without_own(value: Any, run_id: str) -> Any:
         case list():
             return [_without_own(inner, run_id) for inner in value]
         case str():
-            return value.replace(run_id, "RUN")
+            # A line for people may name a commit, or how long something took.
+            return re.sub(r"\b[0-9a-f]{12}\b|\d+\.\d s", "…", value.replace(run_id, "RUN"))
     return value

@@ -118,18 +118,18 @@ def follow(address: str, run_id: str) -> None:
     raise SystemExit("the lead stays away")
 
 
-def fetch_log(address: str, run_id: str) -> None:
-    """Read the log of the first attempt of task a, and hold it against its digest."""
+def fetch_diff(address: str, run_id: str) -> None:
+    """Read the diff of the first attempt of task a, and hold it against its digest."""
     (page,) = call(address, "LeadService/ListAttempts", {"run_id": run_id, "task_id": "a"})
     attempt_id = page["attempts"][0]["attempt_id"]
     (listed,) = call(address, "LeadService/ListArtifacts", {"attempt_id": attempt_id})
-    log = next(each for each in listed["artifacts"] if each["name"] == "log")
-    parts = call(address, "LeadService/ReadArtifact", {"attempt_id": attempt_id, "name": "log"})
+    diff = next(each for each in listed["artifacts"] if each["name"] == "diff")
+    parts = call(address, "LeadService/ReadArtifact", {"attempt_id": attempt_id, "name": "diff"})
     data = b"".join(base64.b64decode(part["data"]) for part in parts)
     digest = hashlib.sha256(data).hexdigest()
-    if (digest, str(len(data))) != (log["sha256"], log["size"]):
+    if (digest, str(len(data))) != (diff["sha256"], diff["size"]):
         raise SystemExit("the artifact is not the one that is listed")
-    say(artifact={"attempt_id": attempt_id, "name": "log", "size": len(data), "sha256": digest})
+    say(artifact={"attempt_id": attempt_id, "name": "diff", "size": len(data), "sha256": digest})
 
 
 def task(task_id: str, *depends_on: str) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def main(address: str, repository: str, request_id: str) -> bool:
             "head_commit": run["head_commit"],
         }
     )
-    fetch_log(address, run_id)
+    fetch_diff(address, run_id)
     return bool(run["state"] == "RUN_STATE_COMPLETED")
 
 

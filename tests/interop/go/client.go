@@ -215,13 +215,13 @@ func (c *client) fetchArtifact(ctx context.Context, runID string) error {
 		return err
 	}
 	at := slices.IndexFunc(listed.GetArtifacts(), func(each *codeframev1.Artifact) bool {
-		return each.GetName() == "log"
+		return each.GetName() == "diff"
 	})
 	if at < 0 {
-		return errors.New("the attempt has no log")
+		return errors.New("the attempt has no diff")
 	}
-	log := listed.GetArtifacts()[at]
-	stream, err := c.lead.ReadArtifact(ctx, &codeframev1.ReadArtifactRequest{AttemptId: id, Name: "log"})
+	diff := listed.GetArtifacts()[at]
+	stream, err := c.lead.ReadArtifact(ctx, &codeframev1.ReadArtifactRequest{AttemptId: id, Name: "diff"})
 	if err != nil {
 		return err
 	}
@@ -238,9 +238,9 @@ func (c *client) fetchArtifact(ctx context.Context, runID string) error {
 		size += int64(len(part.GetData()))
 	}
 	sum := hex.EncodeToString(digest.Sum(nil))
-	if sum != log.GetSha256() || size != log.GetSize() {
+	if sum != diff.GetSha256() || size != diff.GetSize() {
 		return errors.New("the artifact is not the one that is listed")
 	}
-	c.say("artifact", object{"attempt_id": id, "name": "log", "size": size, "sha256": sum})
+	c.say("artifact", object{"attempt_id": id, "name": "diff", "size": size, "sha256": sum})
 	return nil
 }

@@ -91,18 +91,18 @@ async function fetchArtifact(runId: string): Promise<void> {
   const { attempts } = await lead.listAttempts({ runId, taskId: "a" });
   const attemptId = attempts[0]!.attemptId;
   const { artifacts } = await lead.listArtifacts({ attemptId });
-  const log = artifacts.find(({ name }) => name === "log")!;
+  const diff = artifacts.find(({ name }) => name === "diff")!;
   const digest = createHash("sha256");
   let size = 0;
-  for await (const { data } of lead.readArtifact({ attemptId, name: log.name })) {
+  for await (const { data } of lead.readArtifact({ attemptId, name: diff.name })) {
     digest.update(data);
     size += data.length;
   }
   const sha256 = digest.digest("hex");
-  if (sha256 !== log.sha256 || BigInt(size) !== log.size) {
+  if (sha256 !== diff.sha256 || BigInt(size) !== diff.size) {
     throw new Error("the artifact is not the one that is listed");
   }
-  say({ artifact: { attempt_id: attemptId, name: log.name, size, sha256 } });
+  say({ artifact: { attempt_id: attemptId, name: diff.name, size, sha256 } });
 }
 
 await refused(lead.getRun({ runId: "no-such-run" }));
