@@ -181,6 +181,7 @@ async def test_go(setup: Setup, sandbox: Sandbox, write: Write, go_proxy: Path) 
     }
     assert report.exit_code == 0
     assert f"ok  \t{calc}" in report.output
+    assert "=== RUN" not in report.output, "people read what they would without us"
 
     wrong = {**GO, "calc/calc.go": GO["calc/calc.go"].replace("a + b", "a - b")}
     report = await verify(sandbox, environment, write(wrong), "go test ./...", timeout=200)

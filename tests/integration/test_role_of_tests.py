@@ -7,7 +7,7 @@ import pytest
 
 from codeframe.v1 import evidence_pb2
 from services.workers.model.conversation import Conversation
-from tests.git_project import commit_files, files_at, git
+from tests.git_project import commit_files, files_at, git, make_project
 from tests.worker_stage import (
     Calls,
     Step,
@@ -101,6 +101,36 @@ async def test_tests_that_notice_nothing_are_corrected_or_fail(worker: Worker, p
     assert (outcome(result), result.corrections) == ("SUCCEEDED", 1)
     assert "no new test fails on any of 2 wrong changes of the code under test" in told[0]
     assert "shop/prices.py:2: `sum(prices)` became `None`" in told[0]
+
+
+NODE = {
+    "package.json": '{"type": "module", "scripts": {"test": "node --test"}}',
+    "src/cart.js": "export function total(all) {\n  return all.reduce((sum, one) => sum + one, 0);\n}\n",
+    "tests/cart.test.js": "import test from 'node:test';\ntest('known', () => {});\n",
+}
+NODE_TEST = """\
+import assert from 'node:assert';
+import test from 'node:test';
+import { total } from '../src/cart.js';
+
+test('adds up', () => { assert.equal(total([1, 2]), 3); });
+"""
+
+
+async def test_javascript_is_mutated_too(worker: Worker, tmp_path: Path) -> None:
+    make_project(tmp_path / "web", NODE)
+    asked: dict[str, object] = {"verification": "npm test", "passing": [], "corrections": 0}
+    web = tmp_path / "web"
+    result = await do(worker, web, [write("tests/more.test.js", NODE_TEST)], **asked)
+    assert outcome(result) == "SUCCEEDED", result.message
+    check = result.mutation_check
+    assert check.failed_test == "tests/more.test.js > adds up"
+    assert [(one.path, one.line, one.after) for one in check.tried] == [("src/cart.js", 2, "null")]
+    idle = NODE_TEST.replace("assert.equal(total([1, 2]), 3)", "total([1, 2])")
+    more = {**asked, "attempt_id": "run.sum.2"}
+    result = await do(worker, web, [write("tests/more.test.js", idle)], **more)
+    assert outcome(result) == "VERIFICATION_FAILED"
+    assert "no new test fails on any of" in result.message
 
 
 async def test_a_test_that_fails_whatever_the_code_says_notices_nothing(

@@ -218,7 +218,9 @@ def real(tool: str) -> str:
     sys.exit(f"{tool}: not found: install it where the worker runs")
 
 
-def run(tool: str, program: str, arguments: list[str], pipe: int) -> int:
+def run(tool: str, program: str, arguments: list[str], place: int, pipe: int) -> int:
+    """Run the tool, whose subcommand `test` stands at `place`; its exit code."""
+
     def say(**line: Any) -> None:
         data = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace")
         if len(data) > 4000:  # a pipe takes less than 4096 bytes in one piece
@@ -228,9 +230,10 @@ def run(tool: str, program: str, arguments: list[str], pipe: int) -> int:
     say(start=os.getpid())
     environment = {name: value for name, value in os.environ.items() if name != PIPE}
     environment.update(CARGO_TERM_COLOR="never", CARGO_TERM_QUIET="false", CARGO_TERM_PROGRESS_WHEN="never")
-    reader = GoTests("-v" in arguments or "-json" in arguments) if tool == "go" else CargoTests()
+    reader = GoTests({"-v", "-json"}.intersection(arguments) != set()) if tool == "go" else CargoTests()
     errors = None if tool == "go" else subprocess.STDOUT
-    child = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=errors, env=environment)
+    words = prepared(tool, arguments, place)
+    child = subprocess.Popen([program, *words], stdout=subprocess.PIPE, stderr=errors, env=environment)
     assert child.stdout is not None
     red = False
     with child.stdout:
@@ -257,7 +260,7 @@ def main() -> None:
     if not pipe or place < 0:
         os.execv(program, [program, *arguments])
     descriptor = os.open(pipe, os.O_WRONLY)
-    sys.exit(run(tool, program, prepared(tool, arguments, place), descriptor))
+    sys.exit(run(tool, program, arguments, place, descriptor))
 
 
 if __name__ == "__main__":
