@@ -548,7 +548,7 @@ HONEST_FIXTURES = "import pytest\n\n\n@pytest.fixture\ndef two():\n    return 2\
         [overwrite("pyproject.toml", '[project]\nname = "shop"\n\n' + FILES["pyproject.toml"]), NEW],
         [write("checks/test_pytest.py", "import subprocess, sys\n\n\ndef test_nested(tmp_path):\n"
                "    (tmp_path / 'test_a.py').write_text('def test_red(): assert 0')\n"
-               "    done = subprocess.run([sys.executable, '-m', 'pytest', str(tmp_path)])\n"
+               "    done = subprocess.run([sys.executable, '-m', 'pytest'], cwd=tmp_path)\n"
                "    assert done.returncode == 1\n")],
     ],
     ids=["fixtures in a folder of one's own", "dependencies beside the settings", "pytest run by a test"],
