@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from codeframe.tomlfile import Path, TomlError, places, read_toml
+from codeframe.tomlfile import TomlError, read_toml
+from codeframe.tomlplaces import Path, places
 
 TEXTS = [
     "",
