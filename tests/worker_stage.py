@@ -148,6 +148,7 @@ async def serving(
     slots: int = 4,
     claude: ClaudeModel | None = None,
     clock: Clock | None = None,
+    port: int = 0,
 ) -> AsyncIterator[Worker]:
     """A worker of all roles, whose data is in a folder; it is drained in the end.
 
@@ -168,7 +169,7 @@ async def serving(
         clock=clock,
         new_incident=lambda: "1234",
     )
-    settings = ServerSettings("127.0.0.1", 0, folder, None, False, "human", "error", 1)
+    settings = ServerSettings("127.0.0.1", port, folder, None, False, "human", "error", 1)
     async with asyncio.TaskGroup() as group:
         can = Capability(ROLES, slots, box.mode, planners=frozenset({"planner"}))
         attempts = Attempts(group, AttemptPerformer(means), can, clock, "this-process")

@@ -18,6 +18,7 @@ from services.workers.model.conversation import Conversation
 from services.workers.model.gate import Pause
 from tests.git_project import make_project
 from tests.integration.lead_stage import Lead, serve_lead, task
+from tests.ports import free_port
 from tests.scripted_worker import Script, serve_worker
 from tests.worker_stage import Calls, Step, overwrite, serving, write
 
@@ -99,7 +100,8 @@ async def walk(folder: Path) -> Walks:
         async with serve_lead(folder / "lead", folder / "shop", address, clock=clock, rounds=rounds) as lead:
             yield lead
 
-    async with serving(folder / "worker", slots=8) as worker:
+    port = free_port()
+    async with serving(folder / "worker", slots=8, port=port) as worker:
         worker.model.scripts |= SCRIPTS
         async with leading(worker.address) as lead:
             runs = await _create(lead)
@@ -114,7 +116,6 @@ async def walk(folder: Path) -> Walks:
             await lead.ended(runs["timed-out"])
             for name, run_id in runs.items():
                 walks.runs[name] = await lead.journaled(run_id)
-    port = int(worker.address.rpartition(":")[2])
     async with leading(worker.address) as lead:
         await until(lead, FLEET, lambda told: _agent_is(told, state_pb2.AGENT_STATE_UNREACHABLE))
         clock.ahead += timedelta(minutes=2)
