@@ -83,6 +83,33 @@ def read_plan(text: str, path: str) -> PlanFile:
     return file
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as such."""
+
+
+def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent)
+
+
+def plan_text(plan: plan_pb2.Plan) -> str:
+    """A plan as a file that `read_plan` reads; budgets are not told."""
+    kinds = {value: name for name, value in _MAY_CHANGE.items()}
+    tasks = []
+    for task in plan.tasks:
+        told: dict[str, object] = {"id": task.id, "title": task.title, "description": task.description}
+        told |= {"role": task.role} if task.role else {}
+        told |= {"depends_on": list(task.depends_on)} if task.depends_on else {}
+        told |= {"priority": task.priority} if task.HasField("priority") else {}
+        told |= {key: getattr(task, key) for key in ("verification", "setup", "model") if getattr(task, key)}
+        told |= {"may_change": [kinds[kind] for kind in task.may_change]} if task.may_change else {}
+        tasks.append(told)
+    document = {"title": plan.title, "tasks": tasks}
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
 def _compose(text: str, path: str) -> yaml.Node | None:
     try:
         return yaml.compose(text, Loader=_LOADER)

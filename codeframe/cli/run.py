@@ -22,6 +22,7 @@ from codeframe.cli.follow import Followed
 from codeframe.cli.key import custom_endpoint
 from codeframe.cli.look import follow_and_report
 from codeframe.cli.own_up import OwnUp, own_up
+from codeframe.cli.plan_only import write_plan
 from codeframe.cli.repository import GitFailed, repository_at
 from codeframe.cli.view import UNCONFINED
 from codeframe.client import Client, CodeframeError
@@ -67,12 +68,19 @@ class _Wish:
     sandbox: str | None
     model: str | None
     own_roles: tuple[Path, ...]
+    plan_only: Path | None
 
 
 @click.command()
 @click.argument("plan", type=PATH, required=False)
 @click.option(
     "--goal", metavar="TEXT", help="What is to be reached, instead of PLAN: a plan is made of it first."
+)
+@click.option(
+    "--plan-only",
+    type=PATH,
+    metavar="FILE",
+    help="With --goal: write the plan that is made to a new FILE, and do nothing of it.",
 )
 @click.option("--repo", required=True, metavar="DIR", help="Path or URL of the git repository.")
 @click.option(
@@ -100,6 +108,7 @@ class _Wish:
 def run(
     plan: Path | None,
     goal: str | None,
+    plan_only: Path | None,
     repo: str,
     base: str,
     project: str,
@@ -124,6 +133,10 @@ def run(
         raise click.UsageError("give a PLAN, or say what is to be reached with --goal TEXT")
     if goal is not None and not goal.strip():
         raise click.BadParameter("is blank; say what is to be reached", param_hint="--goal")
+    if plan_only is not None and goal is None:
+        raise click.UsageError("--plan-only goes with --goal")
+    if plan_only is not None and plan_only.exists():
+        raise CommandFailed(f"--plan-only {plan_only}: is there already; name a new file", BAD_USAGE)
     plan_file = _read_plan(plan) if plan else None
     limits = lead_pb2.RunLimits(concurrency=concurrency, retries=retries)
     if timeout is not None:
@@ -143,7 +156,7 @@ def run(
     else:
         request.goal = goal or ""
     _warn(request.repository)
-    sys.exit(run_async(_run(_Wish(plan_file, request, folder, lead, sandbox, model, own_roles))))
+    sys.exit(run_async(_run(_Wish(plan_file, request, folder, lead, sandbox, model, own_roles, plan_only))))
 
 
 def _read_plan(path: Path) -> PlanFile:
@@ -180,6 +193,8 @@ async def _run(wish: _Wish) -> int:
     async with _lead(wish) as (address, own), Client(address) as client:
         created = await _created(client, wish)
         console.print(f"run {created.run_id} in project {created.project}", soft_wrap=True, markup=False)
+        if wish.plan_only:
+            return await write_plan(client, created, wish.plan_only)
         if own is None:
             _, code = await follow_and_report(client, created, own=True)
             return code

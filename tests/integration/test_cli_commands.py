@@ -1,6 +1,7 @@
 """The command line as a process, over a lead that a test holds."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from codeframe.cli.__main__ import main
 from codeframe.errors import Violation
+from codeframe.planfile import read_plan
 from codeframe.v1 import budget_pb2, events_pb2, evidence_pb2, lead_pb2, state_pb2
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from tests.canned_lead import CannedLead, serve
@@ -267,6 +269,35 @@ async def test_a_goal_is_followed_through_its_planning(lead: CannedLead, tmp_pat
     assert (asked.goal, asked.WhichOneof("work"), asked.repository) == ("Sell more.", "goal", str(tmp_path))
 
 
+@pytest.mark.parametrize("made", [True, False])
+async def test_a_goals_plan_is_written_and_not_done(lead: CannedLead, tmp_path: Path, made: bool) -> None:
+    lead.same_run, lead.tasks, lead.attempts = True, [], []
+    lead.runs[0].state = state_pb2.RUN_STATE_PLANNING
+    file = tmp_path / "made.yaml"
+    arguments = ("run", "--goal", "Sell more.", "--repo", str(tmp_path), "--plan-only", str(file))
+    async with serve(lead) as address, codeframe(*arguments, "--lead", address) as command:
+        await lead.watched(1)
+        await command.prints("no tasks yet")
+        if made:
+            planned = {"kind": state_pb2.ATTEMPT_KIND_PLAN, "outcome": evidence_pb2.OUTCOME_SUCCEEDED}
+            lead.attempts = [lead_pb2.Attempt(run_id="r1", attempt_id="r1.plan-1", **planned)]  # type: ignore[arg-type]
+            task = {"id": "a", "title": "A", "description": "D", "role": "backend"}
+            lead.artifacts["r1.plan-1", "plan"] = json.dumps({"title": "T", "tasks": [task]}).encode()
+            proposed = events_pb2.PlanProposed(title="T", task_count=1)
+            await lead.tell(events_pb2.Event(run_id="r1", plan_proposed=proposed))
+        await end(lead, state_pb2.RUN_STATE_CANCELLED if made else state_pb2.RUN_STATE_FAILED)
+        assert await command.ends() == (0 if made else 1)
+    assert [each.run_id for each in lead.asked("CancelRun")] == ["r1"]
+    if made:
+        assert f"wrote {file}; do it with: codeframe run {file} --repo {tmp_path}" in command.out.replace(
+            "/nowhere/shop", str(tmp_path)
+        )
+        assert read_plan(file.read_text(), "made.yaml").plan.tasks[0].role == "backend"
+    else:
+        assert "no plan was made" in command.out
+        assert not file.exists()
+
+
 @asynccontextmanager
 async def running(lead: CannedLead, folder: Path) -> AsyncIterator[Command]:
     """`codeframe run`, following."""
@@ -363,6 +394,8 @@ async def test_what_the_lead_finds_in_a_plan_is_shown_by_its_lines(lead: CannedL
     [
         (["plan.yaml"], "Missing option '--repo'"),
         (["--repo", "."], "give a PLAN, or say what is to be reached with --goal TEXT"),
+        (["plan.yaml", "--plan-only", "x", "--repo", "."], "--plan-only goes with --goal"),
+        (["--goal", "x", "--plan-only", "bad.yaml", "--repo", "."], "bad.yaml: is there already"),
         (["plan.yaml", "--goal", "x", "--repo", "."], "give a PLAN, or say"),
         (["--goal", " ", "--repo", "."], "--goal: is blank"),
         (["nope.yaml", "--repo", "."], "nope.yaml: No such file or directory"),

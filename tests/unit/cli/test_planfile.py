@@ -8,7 +8,7 @@ import yaml
 from google.protobuf.duration_pb2 import Duration
 
 from codeframe import planfile
-from codeframe.planfile import PlanFileError, read_plan
+from codeframe.planfile import PlanFileError, plan_text, read_plan
 from codeframe.v1 import budget_pb2, plan_pb2
 from services.runtime.validation import violations
 from tests.json_schema import schema_faults
@@ -66,6 +66,17 @@ def test_every_key_arrives() -> None:
     )
     assert plan.tasks[1].id == "1.5.1"
     assert not plan.tasks[1].HasField("priority")
+
+
+@pytest.mark.parametrize(
+    "text", [WHOLE, "title: 'no: 1'\ntasks:\n- {id: a, title: '#', description: 'ä\n\n b '}"]
+)
+def test_what_is_written_is_read_again(text: str) -> None:
+    plan = read_plan(text, "plan.yaml").plan
+    plan.tasks[0].ClearField("budget")
+    written = plan_text(plan)
+    assert read_plan(written, "plan.yaml").plan == plan
+    assert schema_faults(yaml.safe_load(written), SCHEMA) == []
 
 
 def test_a_path_has_a_place_in_the_file() -> None:
