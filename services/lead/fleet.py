@@ -270,15 +270,34 @@ class Fleet:
 
     async def _release_kept(self, peer: Peer) -> None:
         """Release what a worker keeps though the journal has its end: its lead was killed in between, or
-        took it to be lost."""
+        took it to be lost. One that runs on is cancelled: its run may have ended, and nobody wants to pay."""
         if not peer.described or peer.problem:
             return
+        incarnation = peer.described.incarnation
+        for attempt_id in peer.described.in_flight:
+            if await self._has_ended(attempt_id, peer):
+                await self._end(attempt_id, incarnation, peer)
         for attempt_id in peer.described.unreleased:
-            if attempt_id in peer.held:
-                continue
-            stored = await self._journal.attempt(attempt_id)
-            if stored and stored.row.final:
+            if await self._has_ended(attempt_id, peer):
                 await self.let_go(attempt_id, peer.address)
+
+    async def _has_ended(self, attempt_id: str, peer: Peer) -> bool:
+        """Whether the journal has an attempt's end, and nobody here follows it."""
+        if attempt_id in peer.held:
+            return False
+        stored = await self._journal.attempt(attempt_id)
+        return stored is not None and stored.row.final
+
+    async def _end(self, attempt_id: str, incarnation: str, peer: Peer) -> None:
+        """Have a worker end an attempt. It is told again with the next look, for as long as it runs."""
+        cancelled = worker_pb2.CANCEL_REASON_CANCELLED
+        request = worker_pb2.CancelAttemptRequest(
+            attempt_id=attempt_id, incarnation=incarnation, reason=cancelled
+        )
+        try:
+            await peer.stub.CancelAttempt(request, timeout=self._rounds.answer)
+        except grpc.aio.AioRpcError as error:
+            log.debug("not ended yet", attempt=attempt_id, problem=error.code().name)
 
     async def let_go(self, attempt_id: str, address: str) -> None:
         """Tell a worker that everything of an attempt is held here. Where it does not hear it, it is told

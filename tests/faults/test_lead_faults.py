@@ -467,3 +467,22 @@ async def test_a_worker_that_is_heard_of_again_tells_what_its_lost_attempt_took(
             (evidence_pb2.OUTCOME_SUCCEEDED, 9),
         ]
         assert [sum(usage.turns for usage in each.usage) for each in tried] == [1, 1]
+
+
+async def test_a_lost_attempt_whose_run_has_ended_is_ended_once_its_worker_is_heard_of(house: House) -> None:
+    house.script.gate("a.1")
+    async with (
+        house.worker() as worker,
+        Cuts(worker.address).listening() as cuts,
+        house.lead(cuts.address) as lead,
+    ):
+        run = await lead.create(task("a"))
+        await house.script.until_waiting(f"{run.run_id}.a.1")
+        cuts.away = True
+        cuts.cut()
+        await lead.stub.CancelRun(lead_pb2.CancelRunRequest(run_id=run.run_id))
+        ended = await lead.ended(run.run_id)
+        assert ended.state == state_pb2.RUN_STATE_CANCELLED
+        assert worker.attempts.in_flight == (f"{run.run_id}.a.1",)
+        cuts.away = False
+        await eventually(lambda: not worker.attempts.in_flight)
