@@ -209,6 +209,8 @@ async def test_budgets_are_passed_by_one_call_in_flight_and_the_work_so_far_is_k
     assert last.result.commit[:12] in reading.failure.message
     assert f"{spent:,} of 9,000 tokens" in output
     assert len(bills[1]) == 6
-    assert {attempt.allowance.turns for attempt in shared} == {2}
+    assert shared[0].allowance.turns == 2, "a third: three tasks may still want a slot"
+    for attempt in shared:
+        assert sum(usage.turns for usage in attempt.usage) == attempt.allowance.turns
     assert {attempt.outcome for attempt in shared} == {evidence_pb2.OUTCOME_ALLOWANCE_SPENT}
     assert cost_of(bills[2][:-1]) < 5_000 <= cost_of(bills[2]) == dollars.charged.cost_micros
