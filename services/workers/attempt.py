@@ -32,6 +32,7 @@ from services.workers.sandbox import Sandbox
 from services.workers.setup import Environment, Setup
 from services.workers.task_desk import TaskDesk
 from services.workers.tools.clip import clip
+from services.workers.unpushed import WorkNote
 from services.workers.work import AttemptRequest, PlanWork, Protected, TaskResult, TaskWork, VerifyWork
 from services.workers.worktree import Worktree
 
@@ -122,9 +123,8 @@ class _Attempt:
         means, evidence = self._means, self._evidence
         start = task.start_commit or task.base_commit
         worktree = means.data.worktree(self._repository, self._folder / "tree")
-        branch = Branch(
-            worktree, task.branch, start, task.base_commit, self._commit_message(task), means.clock
-        )
+        message = self._commit_message(task)
+        branch = Branch(worktree, task.branch, start, task.base_commit, message, means.clock, self._note)
         evidence.base_commit, evidence.branch = task.base_commit, task.branch
         evidence.commit_subject, evidence.model_endpoint = branch.subject, means.model_endpoint
         evidence.unverified = task.unverified
@@ -136,6 +136,7 @@ class _Attempt:
                 await self._repository.obtain(task.base_commit)
                 await worktree.check_out(start)
                 is_laid_out = True
+                self._note(start, True)
                 await self._have_it_done(task, worktree, branch)
             ending = self._unverified(branch) if task.unverified else self._proven(branch)
         except AttemptFailed as failure:
@@ -160,6 +161,12 @@ class _Attempt:
             ("Codeframe-Attempt", request.attempt_id),
         ]
         return commit_message(role.commit_type, task.task_id, task.title, trailers)
+
+    def _note(self, commit: str, pushed: bool) -> None:
+        """Note whose work the workspace holds: where this worker is killed, its next start keeps it."""
+        request = self._request
+        branch = request.work.branch if isinstance(request.work, TaskWork) else ""
+        WorkNote(request.attempt_id, request.repository, branch, commit, pushed).write(self._folder)
 
     async def _have_it_done(self, task: TaskWork, worktree: Worktree, branch: Branch) -> None:
         """Set the workspace up, and let an agent work in it until it is done."""

@@ -1,6 +1,6 @@
 """An attempt's own branch: what its workspace holds, committed and pushed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.runtime.git import GitError
 from services.workers.clock import Clock
@@ -21,11 +21,19 @@ def commit_message(kind: str, task_id: str, title: str, trailers: Sequence[tuple
 class Branch:
     """A branch of the repository that one attempt alone moves, from the commit it starts at.
 
-    It comes to be with the first commit that is not `base`.
+    It comes to be with the first commit that is not `base`. `note` is told each commit, and whether it is
+    pushed.
     """
 
     def __init__(
-        self, worktree: Worktree, name: str, start: str, base: str, message: str, clock: Clock
+        self,
+        worktree: Worktree,
+        name: str,
+        start: str,
+        base: str,
+        message: str,
+        clock: Clock,
+        note: Callable[[str, bool], None],
     ) -> None:
         self.name = name
         self.commit = start
@@ -36,6 +44,7 @@ class Branch:
         self._worktree = worktree
         self._message = message
         self._clock = clock
+        self._note = note
 
     @property
     def subject(self) -> str:
@@ -52,6 +61,7 @@ class Branch:
         if tree != await repository.tree(self.commit):
             self.commit = await repository.record(tree, self.commit, self._message)
             self._made.add(self.commit)
+            self._note(self.commit, False)
         if self.commit not in (self.pushed, self._base):
             await self._push()
         return self.commit
@@ -62,6 +72,7 @@ class Branch:
             try:
                 await repository.push(self.commit, self.name, self.pushed)
                 self.pushed = self.commit
+                self._note(self.commit, True)
                 return
             except GitError:
                 if pause is None:

@@ -5,12 +5,15 @@ import fcntl
 import hashlib
 import logging
 import os
+import secrets
+import shlex
 from pathlib import Path
 
 from services.runtime.child import ChildError, run_child
 from services.runtime.clone import clone_folder
-from services.runtime.git import Git
+from services.runtime.git import Git, GitError
 from services.workers.repository import Repository
+from services.workers.unpushed import keep_unpushed, read_note
 from services.workers.worktree import Worktree
 
 _log = logging.getLogger(__name__)
@@ -32,13 +35,17 @@ class DataFolder:
         self.environments = root / "environments"
         self.scratch = root / "scratch"
         self._attempts = root / "attempts"
+        self._left = root / "left"
         self._repositories = root / "repositories"
         self._git = git
         self._clones: dict[str, Repository] = {}
         self._lock = -1
 
     async def open(self) -> None:
-        """Make the folder, take its lock, and remove what dead processes left. Raises DataFolderError."""
+        """Make the folder, take its lock, and clear up what dead processes left. Raises DataFolderError.
+
+        Work that they had not pushed is kept, and told of in the log.
+        """
         try:
             for folder in (self.environments, self.scratch, self._attempts, self._repositories):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,12 +57,38 @@ class DataFolder:
                 what_next = "stop it, or give this one a folder of its own with --data-dir"
                 raise DataFolderError(f"another worker uses {self.root}: {what_next}") from None
             raise DataFolderError(f"cannot use {self.root}: {error.strerror}") from None
-        for name in sorted(os.listdir(self._attempts)):
-            await self.remove(self._attempts / name)
         for made in self._repositories.glob("*.new"):
             await self.remove(made)
         locks = ("-name", "*.lock", "-o", "-path", "*/objects/*", "-name", "tmp_*")
         await self._run("find", str(self._repositories), "-type", "f", "(", *locks, ")", "-delete")
+        for name in sorted(os.listdir(self._attempts)):
+            await self._clear(self._attempts / name)
+
+    async def _clear(self, folder: Path) -> None:
+        """Remove what a dead process left of an attempt, once its work is kept. What cannot be kept stays."""
+        try:
+            await self._keep(folder)
+        except GitError as error:
+            left = self._left / f"{folder.name}-{secrets.token_hex(4)}"
+            self._left.mkdir(mode=0o700, exist_ok=True)
+            folder.rename(left)
+            _log.warning("what a dead process left stays in %s: %s", left, error)
+        else:
+            await self.remove(folder)
+
+    async def _keep(self, folder: Path) -> None:
+        if (note := read_note(folder)) is None:
+            return
+        repository = self.repository(note.repository)
+        worktree = self.worktree(repository, folder / "tree")
+        try:
+            ref = await keep_unpushed(note, worktree)
+        except GitError:  # folders that a test made unreadable
+            await self._run("chmod", "-R", "u+rwX", "--", str(folder))
+            ref = await keep_unpushed(note, worktree)
+        if ref:
+            look = shlex.join(["git", f"--git-dir={repository.git_dir}", "log", "-p", ref])
+            _log.warning("work of %s was not pushed as its worker was killed; see %s", note.attempt_id, look)
 
     def close(self) -> None:
         """Free the lock."""

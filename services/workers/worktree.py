@@ -36,6 +36,11 @@ class Worktree:
         await self._run("read-tree", "--reset", "-u", "--no-recurse-submodules", commit)
         self._submodules = await self._listed_submodules()
 
+    async def take_up(self) -> None:
+        """Go on with a folder that another process checked out. Raises GitError."""
+        self._unlock()
+        self._submodules = await self._listed_submodules()
+
     async def ask(self, *arguments: str, limit: int, timeout: float) -> ChildAnswer:
         """Run a reading git command on the folder, whatever its exit code. Raises GitError where it hangs."""
         return await self._git.ask(

@@ -1,28 +1,32 @@
 """A worker as a process, with the provider's real client: stopped, killed, started without what it needs."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-import yaml
 
 from codeframe.errors import from_rpc_error
-from codeframe.v1 import evidence_pb2, worker_pb2, worker_pb2_grpc
-from services.runtime.channel import open_channel
+from codeframe.v1 import evidence_pb2, worker_pb2
 from services.workers.sandbox import Mode
 from services.workers.sandbox.bubblewrap import find_programs
 from tests.git_project import bytes_of, files_at, git
 from tests.sandboxes import allows
+from tests.worker_process import (
+    KEY,
+    Worker,
+    command,
+    environment,
+    eventually,
+    put,
+    script,
+    scripted_claude,
+    started,
+)
 from tests.worker_stage import (
     descendants,
     is_alive,
@@ -32,7 +36,6 @@ from tests.worker_stage import (
     verify_request,
 )
 
-KEY = "scripted-key"
 FILES = {"tests/test_old.py": "def test_old():\n    assert True\n"}
 KNOWN = "tests/test_old.py::test_old"
 HANGS = (
@@ -40,14 +43,6 @@ HANGS = (
     "    subprocess.Popen(['setsid', 'sh', '-c', 'sleep 600 & exec sleep 600'])\n"
     "    open('started', 'w').close()\n    time.sleep(600)\n"
 )
-
-
-def script(marker: str, *steps: dict[str, Any]) -> dict[str, Any]:
-    return {"marker": marker, "steps": [{"when": {"turn": n}, **step} for n, step in enumerate(steps, 1)]}
-
-
-def put(path: str, content: str) -> dict[str, Any]:
-    return {"say": "I write it.", "use": [{"put_file": {"path": path, "content": content}}]}
 
 
 SCRIPTS = [
@@ -62,17 +57,8 @@ SCRIPTS = [
 @pytest.fixture(scope="module")
 def claude(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a scripted Claude."""
-    folder = tmp_path_factory.mktemp("scripts")
-    for number, one in enumerate(SCRIPTS):
-        (folder / f"{number}.yaml").write_text(yaml.safe_dump(one))
-    command = [sys.executable, "-m", "demo.claude", "--script", str(folder)]
-    with (
-        (folder / "claude.log").open("ab") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-    ):
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.terminate()
+    with scripted_claude(tmp_path_factory.mktemp("scripts"), SCRIPTS) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -86,71 +72,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(tmp_path: Path, python: Path) -> Path:
     python_project(tmp_path / "project", python, FILES)
     return tmp_path / "project"
-
-
-@dataclass(slots=True)
-class Worker:
-    """A worker's process, and a client of it."""
-
-    process: asyncio.subprocess.Process
-    stub: "worker_pb2_grpc.WorkerServiceAsyncStub"
-    told: worker_pb2.DescribeWorkerResponse
-    log: Path
-
-    def execute(self, request: worker_pb2.ExecuteTaskRequest) -> Any:
-        request.incarnation = self.told.incarnation
-        return self.stub.ExecuteTask(request, timeout=50)
-
-    async def stopped(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return await self.process.wait()
-
-
-def command(folder: Path, *flags: str) -> list[str]:
-    where = ["--port", "0", "--data-dir", str(folder / "data"), "--ready-file", str(folder / "ready")]
-    return [sys.executable, "-m", "services.workers", "--role", "backend", "--name", "w1", *where, *flags]
-
-
-def environment(claude: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CODEFRAME_")}
-    return inherited | {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": claude}
-
-
-@asynccontextmanager
-async def started(
-    folder: Path, env: dict[str, str], *flags: str, wrapped: tuple[str, ...] = ()
-) -> AsyncIterator[Worker]:
-    """A worker, which is killed in the end if it was not stopped."""
-    (folder / "ready").unlink(missing_ok=True)
-    with (folder / "worker.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *wrapped,
-            *command(folder, *flags),
-            env=env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        await eventually(lambda: (folder / "ready").exists() or process.returncode is not None)
-        assert process.returncode is None, (folder / "worker.log").read_text()
-        async with open_channel((folder / "ready").read_text().strip()) as channel:
-            stub = worker_pb2_grpc.WorkerServiceStub(channel)
-            told = await stub.DescribeWorker(worker_pb2.DescribeWorkerRequest())
-            yield Worker(process, stub, told, folder / "worker.log")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def eventually(condition: Callable[[], Any]) -> None:
-    """Return once it holds, which takes a part of a second, or fail."""
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it never came to be")
 
 
 def request(project: Path, marker: str, **asked: Any) -> worker_pb2.ExecuteTaskRequest:
