@@ -38,12 +38,14 @@ test: $(READY) ## Runs every test that needs no key; fails below 85 % of the bra
 soak: $(READY) ## Does ten tasks 50 times over, under a watchdog
 	$(BIN)/python -m pytest tests/integration/test_soak.py --rounds 50
 
-.PHONY: bench bench-speed bench-throttle bench-check
-bench: bench-speed bench-throttle ## Measures on real processes, and prints what it found (on a quiet machine)
+.PHONY: bench bench-speed bench-throttle bench-checkout bench-check
+bench: bench-speed bench-throttle bench-checkout ## Measures on real processes, and prints what it found (on a quiet machine)
 bench-speed: $(READY)
 	$(BIN)/python -m bench --json build/bench.json
 bench-throttle: $(READY)
 	$(BIN)/python -m bench.throttle
+bench-checkout: $(READY)
+	$(BIN)/python -m bench.checkout
 bench-check: $(READY) ## Measures ours beside threads, and fails where a ratio is below bench/floor.json
 	$(BIN)/python -m bench --json build/bench.json --floor bench/floor.json
 
