@@ -20,19 +20,22 @@ class Mode(StrEnum):
 class Limits:
     """What one command may use. Sizes in bytes.
 
-    `memory` bounds the command's processes together (looked at twice a second) and each one's writable data
-    (by the kernel); `file_size` bounds each file written; `scratch` bounds the private /tmp where it is a
-    memory file system; `output` is how much of the output is kept, half from its head and half from its tail.
+    `memory` bounds the command's processes together (looked at twice a second), each one's writable data
+    (by the kernel), and files without a name that they keep open in memory. `file_size` bounds each file
+    written; `disk` all of them together, at most half of what is free (looked at twice a second); `scratch`
+    the private /tmp where it is a memory file system; `output` is how much of the output is kept, half from
+    its head and half from its tail.
     """
 
     processes: int = 512
     memory: int = 4096 * MIB
     file_size: int = 1024 * MIB
+    disk: int = 16 * 1024 * MIB
     scratch: int = 1024 * MIB
     output: int = MIB
 
     def __post_init__(self) -> None:
-        for name in ("processes", "memory", "file_size", "scratch", "output"):
+        for name in ("processes", "memory", "file_size", "disk", "scratch", "output"):
             if getattr(self, name) < 1:
                 raise ValueError(f"limits.{name} must be at least 1")
 
@@ -85,7 +88,8 @@ class CommandResult:
 
     `exit_code` is the command's own, 128 + n where signal n ended it (137 after a timeout or a bound).
     `output` is stdout and stderr as they came, UTF-8 with replacement; `dropped` bytes were left out of its
-    middle, where a line says so. `exceeded` names the bound that ended the command, "memory" or "processes".
+    middle, where a line says so. `exceeded` names the bound that ended the command: "memory",
+    "processes" or "disk".
     `bind_denied`: it failed, and says that it may not listen on a TCP port, which its mode cannot allow.
     `duration` is in seconds.
     """

@@ -80,6 +80,8 @@ class Sandbox:
             "output": limits.output,
             "processes": limits.processes,
             "memory": limits.memory,
+            "disk": limits.disk,
+            "places": [str(place) for place in command.writable],
             "rlimits": {"DATA": limits.memory, "FSIZE": limits.file_size, "CORE": 0, "NOFILE": 65536},
         }
         tmp = Path(order["scratch"])
@@ -118,7 +120,7 @@ class Sandbox:
             duration=report["duration"],
             mode=self.mode,
             timed_out=ended_by == "timeout",
-            exceeded=ended_by if ended_by in ("memory", "processes") else "",
+            exceeded=ended_by if ended_by in ("memory", "processes", "disk") else "",
             bind_denied=self.mode is Mode.SANDLOCK and exit_code != 0 and landlock.bind_denied(output),
         )
 
