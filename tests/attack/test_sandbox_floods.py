@@ -141,3 +141,12 @@ print("whole")
         os.write(go, b"x")
     os.close(go)
     assert (task.result().exceeded, task.result().output) == ("", "whole\n")
+
+
+async def test_a_private_folder_goes_however_deep(sandbox: Sandbox, tree: Path, attack: Try) -> None:
+    tried = attack(Kind.SANDBOX, sandbox.mode.value)
+    code = "import os; os.chdir(os.environ['TMPDIR'])\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
+    result = await sandbox.run(command(tree, code))
+    if left := list(sandbox.scratch.iterdir()):
+        tried.won()
+    assert (result.exit_code, left) == (0, []), result.output
