@@ -114,9 +114,7 @@ class WorkerAgent:
             raise AttemptFailed(verdict.final, verdict.summary)
         number, limit = self._corrections + 1, self._limits.corrections
         if number > limit:
-            raise AttemptFailed(
-                Outcome.VERIFICATION_FAILED, clip(f"{verdict.summary}\n\n{verdict.text}".strip(), MAX_MESSAGE)
-            )
+            raise AttemptFailed(Outcome.VERIFICATION_FAILED, clip(verdict.message, MAX_MESSAGE))
         self._corrections = number
         found = line(verdict.summary, 1000)
         await self._broadcast(Correction(number, limit, CorrectionStatus.STARTED, found))

@@ -49,6 +49,13 @@ class Verdict:
     text: str = ""
     final: Outcome | None = None
 
+    @property
+    def message(self) -> str:
+        """Summary and text, without the summary where the text begins with it."""
+        if self.text.startswith(self.summary):
+            return self.text
+        return f"{self.summary}\n\n{self.text}".strip()
+
 
 class Workspace(Protocol):
     """An attempt's worktree, as tools see it."""

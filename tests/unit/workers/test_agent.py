@@ -185,6 +185,20 @@ async def test_what_is_never_green_ends_after_three_corrections_and_four_verific
     assert len(attempt.desk.verified) == 4
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 red: answer\n\nassert 41 == 42", "1 red: answer\n\nassert 41 == 42"),
+        ("assert 41 == 42", "1 red: answer\n\nassert 41 == 42"),
+        ("", "1 red: answer"),
+    ],
+)
+async def test_a_failure_says_once_what_is_red(start: Start, text: str, message: str) -> None:
+    red = Verdict(green=False, summary="1 red: answer", text=text)
+    attempt = start(done(), verdicts=[red], limits=Limits(corrections=0))
+    assert (await attempt.ends()).message == message
+
+
 async def test_a_correction_is_told_the_failing_output(start: Start) -> None:
     attempt = start(done(), done(), verdicts=[RED, GREEN])
     await attempt.agent.execute_task(TASK)
