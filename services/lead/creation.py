@@ -63,11 +63,6 @@ def judged(told: plan_pb2.Plan) -> Plan:
     return plan
 
 
-def _with_role(task: PlannedTask, told: plan_pb2.PlannedTask) -> PlannedTask:
-    role = task.role or assign_role(task.title, task.description)
-    return replace(task, role=role, budget=read_budget(told.budget))
-
-
 def create_run(
     request: lead_pb2.CreateRunRequest,
     plan: Plan | None,

@@ -69,7 +69,6 @@ RULES: Mapping[Outcome, Rule] = {
 """Outcomes that are not here end their task: SUCCEEDED in the merge queue, the others as FAILED."""
 
 LONGEST_PAUSE = timedelta(seconds=60)
-LOST_CAP = 3
 
 
 @dataclass(frozen=True, slots=True)
