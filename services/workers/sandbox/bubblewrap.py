@@ -37,7 +37,9 @@ def argv(program: str, command: Command, view: View) -> list[str]:
     if command.network:
         words += ["--share-net"]
     scratch = str(command.limits.scratch)
-    words += ["--proc", "/proc", "--dev", "/dev", "--size", scratch, "--tmpfs", "/dev/shm"]
+    # Read-only: where the worker is root, the kernel's parameters are its files, and need no capability.
+    words += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
+    words += ["--size", scratch, "--tmpfs", "/dev/shm"]
     words += [
         "--size",
         scratch,
