@@ -20,10 +20,10 @@ from codeframe.v1 import evidence_pb2, state_pb2, worker_pb2
 from services.lead.artifacts import ArtifactDiffers, ArtifactStore
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrator, attempt_branch
+from services.lead.machine.attempt import Attempt, AttemptKind
 from services.lead.machine.events import ArtifactHeld, Noticed
 from services.lead.machine.happenings import Answered, Ended, NotStarted
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Attempt, AttemptKind
 from services.lead.public import notice, outcome_from_proto, usage_from_proto
 from services.runtime.git import CommitNotFound
 

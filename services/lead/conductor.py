@@ -16,6 +16,7 @@ from services.lead.attempt_call import AttemptCall, Patience
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrator, Waiting, attempt_branch, candidate_branch
 from services.lead.journal import HeadMoved, Journal, Record, Row, RowKind, StoreFailed
+from services.lead.machine.attempt import Attempt, AttemptKind
 from services.lead.machine.decide import decide
 from services.lead.machine.events import Noticed
 from services.lead.machine.fold import fold
@@ -34,7 +35,9 @@ from services.lead.machine.happenings import (
     Stacked,
 )
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Attempt, AttemptKind, Hold, Integrating, Run, TaskState
+from services.lead.machine.run import Run
+from services.lead.machine.state import Hold, Integrating
+from services.lead.machine.task import TaskState
 from services.lead.machine.wanted import (
     AskLost,
     CancelAttempt,

@@ -7,7 +7,7 @@ from google.protobuf import json_format
 
 from codeframe.v1 import evidence_pb2, worker_pb2
 from services.lead.artifacts import ArtifactStore
-from services.lead.machine.state import PreviousAttempt
+from services.lead.machine.task import PreviousAttempt
 from services.lead.public import outcome_to_proto
 
 DIFF_LIMIT = 24_000

@@ -10,7 +10,8 @@ import structlog
 
 from codeframe.v1 import lead_pb2, worker_pb2, worker_pb2_grpc
 from services.lead.journal import Journal, StoreFailed
-from services.lead.machine.state import Binding, Hold
+from services.lead.machine.attempt import Binding
+from services.lead.machine.state import Hold
 from services.lead.peer import NOT_ASKED, Held, Peer
 from services.lead.providers import Providers
 from services.lead.roster import Roster

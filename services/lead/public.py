@@ -11,20 +11,11 @@ from codeframe.budget import NOTHING, Budget, Charge
 from codeframe.v1 import budget_pb2, events_pb2, evidence_pb2, lead_pb2, state_pb2
 from services.lead.machine import events as e
 from services.lead.machine.allowance import charged, reserved
+from services.lead.machine.attempt import Attempt, AttemptKind
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import (
-    Attempt,
-    AttemptKind,
-    Phase,
-    Run,
-    RunFailure,
-    RunFailureReason,
-    RunLimits,
-    RunPhase,
-    Task,
-    TaskState,
-    WaitingFor,
-)
+from services.lead.machine.run import Run
+from services.lead.machine.state import RunFailure, RunFailureReason, RunLimits, RunPhase
+from services.lead.machine.task import Phase, Task, TaskState, WaitingFor
 from services.lead.machine.usage import Usage
 
 E = TypeVar("E", bound=Enum)

@@ -12,9 +12,12 @@ from codeframe.internal.v1 import records_pb2, rows_pb2
 from codeframe.v1 import events_pb2
 from services.lead.journal import Record, Row, RowKind
 from services.lead.machine import events as e
+from services.lead.machine.attempt import Attempt
 from services.lead.machine.draft import Draft
 from services.lead.machine.fold import begin, fold
-from services.lead.machine.state import Attempt, Run, RunCore, RunFacts, Task
+from services.lead.machine.run import Run
+from services.lead.machine.state import RunCore, RunFacts
+from services.lead.machine.task import Task
 from services.lead.public import (
     attempt_to_proto,
     event_from_proto,

@@ -8,7 +8,9 @@ from services.lead.artifacts import ArtifactStore
 from services.lead.assignment import WORDS
 from services.lead.digest import digest
 from services.lead.integrator import attempt_branch, candidate_branch, head_branch
-from services.lead.machine.state import AttemptKind, Binding, Check, Run
+from services.lead.machine.attempt import AttemptKind, Binding
+from services.lead.machine.run import Run
+from services.lead.machine.state import Check
 from services.lead.machine.wanted import Placement
 from services.lead.public import allowance_to_proto, outcome_to_proto
 

@@ -23,7 +23,8 @@ from services.lead.journal import (
 from services.lead.machine.draft import Draft
 from services.lead.machine.events import Claimed
 from services.lead.machine.happenings import EndAsked
-from services.lead.machine.state import Ending, Run, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.run import Run
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
 from services.runtime.errors import Aborted
 
 log = structlog.get_logger()

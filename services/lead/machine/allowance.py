@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from codeframe.budget import NOTHING, Budget, Charge
-from services.lead.machine.state import Attempt, AttemptKind, Run, Task
+from services.lead.machine.attempt import Attempt, AttemptKind
+from services.lead.machine.run import Run
+from services.lead.machine.task import Task
 from services.lead.machine.usage import charge_of
 
 ASKED_FOR = timedelta(minutes=10)

@@ -12,22 +12,14 @@ from codeframe.plan import PLANNER
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
 from services.lead.machine import merge, planning, provider, spending
+from services.lead.machine.attempt import Attempt, AttemptKind
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end, fail_internally, settle
 from services.lead.machine.fold import begin
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import (
-    Attempt,
-    AttemptKind,
-    Ending,
-    OwnCommit,
-    Phase,
-    Run,
-    RunFailure,
-    RunFailureReason,
-    RunPhase,
-    TaskState,
-)
+from services.lead.machine.run import Run
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.task import OwnCommit, Phase, TaskState
 from services.lead.machine.wanted import placements
 
 INCONCLUSIVE_CAP = 10

@@ -11,7 +11,9 @@ from services.lead.machine.events import (
     TaskStatusChanged,
 )
 from services.lead.machine.fold import fold
-from services.lead.machine.state import Run, RunFailure, RunPhase, Task, TaskState, WaitingFor
+from services.lead.machine.run import Run
+from services.lead.machine.state import RunFailure, RunPhase
+from services.lead.machine.task import Task, TaskState, WaitingFor
 
 MESSAGE_LIMIT = 2000
 """Characters of a message in a public event, so that no event nears 64 KiB."""

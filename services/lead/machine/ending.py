@@ -2,13 +2,8 @@
 
 from services.lead.machine import events as e
 from services.lead.machine.draft import Draft
-from services.lead.machine.state import (
-    Ending,
-    RunFailure,
-    RunFailureReason,
-    RunPhase,
-    TaskState,
-)
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.task import TaskState
 
 
 def ask_end(draft: Draft, ending: Ending) -> None:

@@ -10,21 +10,10 @@ from datetime import datetime, timedelta
 
 from codeframe.budget import NO_LIMIT, Budget, Charge
 from codeframe.plan import PlannedTask
+from services.lead.machine.attempt import AttemptKind, Binding
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import (
-    AttemptKind,
-    Binding,
-    Check,
-    Ending,
-    Hold,
-    OwnCommit,
-    Phase,
-    RunFacts,
-    RunFailure,
-    RunPhase,
-    TaskState,
-    WaitingFor,
-)
+from services.lead.machine.state import Check, Ending, Hold, RunFacts, RunFailure, RunPhase
+from services.lead.machine.task import OwnCommit, Phase, TaskState, WaitingFor
 from services.lead.machine.usage import Usage
 
 # ---- public: authored by the lead

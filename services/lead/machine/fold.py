@@ -6,20 +6,10 @@ from datetime import datetime
 
 from codeframe.budget import NOTHING
 from services.lead.machine import events as e
-from services.lead.machine.state import (
-    Attempt,
-    AttemptKind,
-    Candidate,
-    Green,
-    Integrating,
-    Planning,
-    PreviousAttempt,
-    Run,
-    RunCore,
-    RunPhase,
-    Task,
-    TaskState,
-)
+from services.lead.machine.attempt import Attempt, AttemptKind
+from services.lead.machine.run import Run
+from services.lead.machine.state import Candidate, Green, Integrating, Planning, RunCore, RunPhase
+from services.lead.machine.task import PreviousAttempt, Task, TaskState
 from services.lead.machine.usage import Usage
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from codeframe.plan import PlannedTask
+from services.lead.machine.attempt import Binding
 from services.lead.machine.events import ArtifactHeld, Noticed
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Binding, Check, Ending, Hold
+from services.lead.machine.state import Check, Ending, Hold
 from services.lead.machine.usage import Usage
 from services.lead.machine.wanted import Placement
 

@@ -5,21 +5,13 @@ from collections.abc import Iterable
 
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine.attempt import Attempt
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end, fail_internally
 from services.lead.machine.outcome import Outcome, StartFrom, what_follows
-from services.lead.machine.state import (
-    Attempt,
-    Ending,
-    OwnCommit,
-    Run,
-    RunFailure,
-    RunFailureReason,
-    RunPhase,
-    Task,
-    TaskState,
-    WaitingFor,
-)
+from services.lead.machine.run import Run
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.task import OwnCommit, Task, TaskState, WaitingFor
 
 RED = frozenset({Outcome.VERIFICATION_FAILED, Outcome.NO_TESTS, Outcome.SETUP_FAILED, Outcome.TIMED_OUT})
 REDS_BEFORE_SINGLY = 2

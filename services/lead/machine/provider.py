@@ -3,7 +3,8 @@
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
 from services.lead.machine.draft import Draft
-from services.lead.machine.state import RunPhase, Task, WaitingFor
+from services.lead.machine.state import RunPhase
+from services.lead.machine.task import Task, WaitingFor
 from services.lead.machine.wanted import placements
 
 

@@ -18,19 +18,14 @@ from services.lead.machine.allowance import (
     task_charged,
     unknown_cost,
 )
+from services.lead.machine.attempt import Attempt
 from services.lead.machine.draft import Draft
 from services.lead.machine.ending import ask_end
 from services.lead.machine.merge import fail
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import (
-    Attempt,
-    Ending,
-    Run,
-    RunFailure,
-    RunFailureReason,
-    RunPhase,
-    WaitingFor,
-)
+from services.lead.machine.run import Run
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.task import WaitingFor
 from services.lead.machine.usage import charge_of
 
 TOLD = 5

@@ -7,17 +7,10 @@ from datetime import datetime
 from codeframe.budget import NO_LIMIT, Budget
 from codeframe.plan import PLANNER
 from services.lead.machine.allowance import Shares, is_paid
-from services.lead.machine.state import (
-    Attempt,
-    AttemptKind,
-    Integrating,
-    OwnCommit,
-    Planning,
-    PreviousAttempt,
-    Run,
-    RunPhase,
-    TaskState,
-)
+from services.lead.machine.attempt import Attempt, AttemptKind
+from services.lead.machine.run import Run
+from services.lead.machine.state import Integrating, Planning, RunPhase
+from services.lead.machine.task import OwnCommit, PreviousAttempt, TaskState
 
 
 @dataclass(frozen=True, slots=True)

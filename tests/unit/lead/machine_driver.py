@@ -11,21 +11,13 @@ from services.lead import records
 from services.lead.journal import Record
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine.attempt import AttemptKind, Binding
 from services.lead.machine.decide import create, decide
 from services.lead.machine.draft import Draft
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import (
-    AttemptKind,
-    Binding,
-    Check,
-    Run,
-    RunFacts,
-    RunFailureReason,
-    RunLimits,
-    RunPhase,
-    TaskState,
-    WaitingFor,
-)
+from services.lead.machine.run import Run
+from services.lead.machine.state import Check, RunFacts, RunFailureReason, RunLimits, RunPhase
+from services.lead.machine.task import TaskState, WaitingFor
 from services.lead.machine.usage import Usage
 from services.lead.machine.wanted import (
     CancelAttempt,

@@ -21,10 +21,10 @@ from services.lead.attempt_call import AttemptCall, Patience
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrators, attempt_branch
 from services.lead.journal.sqlite import sqlite_journal
+from services.lead.machine.attempt import Attempt, AttemptKind, Binding
 from services.lead.machine.events import Noticed
 from services.lead.machine.happenings import Ended, NotStarted
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Attempt, AttemptKind, Binding
 from services.lead.machine.usage import Usage
 from services.runtime.errors import FailedPrecondition, Internal, NotFound, ResourceExhausted, Unavailable
 from services.runtime.git import Git

@@ -10,7 +10,8 @@ from services.lead.machine import events as e
 from services.lead.machine import happenings as h
 from services.lead.machine.allowance import ASKED_FOR, charged, reserved
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import RunFailureReason, RunLimits, RunPhase, TaskState, WaitingFor
+from services.lead.machine.state import RunFailureReason, RunLimits, RunPhase
+from services.lead.machine.task import TaskState, WaitingFor
 from services.lead.machine.usage import Usage
 from services.lead.machine.wanted import AskLost, placements
 from tests.unit.lead.machine_driver import TURN, Driver, task

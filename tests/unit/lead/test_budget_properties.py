@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from codeframe.budget import NOTHING, Budget, Charge
 from services.lead.machine import happenings as h
 from services.lead.machine.allowance import charged
+from services.lead.machine.attempt import AttemptKind
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import AttemptKind, RunLimits
+from services.lead.machine.state import RunLimits
 from services.lead.machine.usage import Usage, charge_of
 from services.lead.machine.wanted import CancelAttempt, commands, placements
 from tests.unit.lead.machine_driver import TURN, Driver, task

@@ -18,7 +18,7 @@ from services.lead.integrator import (
     head_branch,
     ref_safe,
 )
-from services.lead.machine.state import OwnCommit
+from services.lead.machine.task import OwnCommit
 from services.runtime.git import Git, GitError
 from tests.git_project import branches, bytes_of, commit_files, files_at, git, make_project
 

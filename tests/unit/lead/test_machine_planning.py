@@ -6,15 +6,10 @@ import pytest
 
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine.attempt import AttemptKind
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import (
-    AttemptKind,
-    Ending,
-    RunFailureReason,
-    RunLimits,
-    RunPhase,
-    WaitingFor,
-)
+from services.lead.machine.state import Ending, RunFailureReason, RunLimits, RunPhase
+from services.lead.machine.task import WaitingFor
 from services.lead.machine.wanted import CancelAttempt, WakeAt, placements
 from tests.unit.lead.machine_driver import BASE, Driver, task
 

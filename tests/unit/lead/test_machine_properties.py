@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from codeframe.plan import PlannedTask
 from services.lead.machine import happenings as h
+from services.lead.machine.attempt import AttemptKind
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import AttemptKind, Ending, Hold, RunLimits, RunPhase
+from services.lead.machine.state import Ending, Hold, RunLimits, RunPhase
 from services.lead.machine.wanted import CancelAttempt, PushHead, StackCandidate, commands, placements
 from tests.unit.lead.machine_driver import START, Driver, task
 

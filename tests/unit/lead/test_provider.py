@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Hold, RunLimits, TaskState, WaitingFor
+from services.lead.machine.state import Hold, RunLimits
+from services.lead.machine.task import TaskState, WaitingFor
 from services.lead.machine.wanted import placements
 from tests.unit.lead.machine_driver import START, Driver, task
 
