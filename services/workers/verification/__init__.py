@@ -1,11 +1,10 @@
 """Running the project's own checks, and judging what they say.
 
-    report = await verify(sandbox, environment, checkout, checks.verification, report=checks.report,
-    timeout=300) judgement = judge(report, checks.baseline, tests_may_go=Protected.TESTS in
-    task.may_change) judgement.outcome        # SUCCEEDED, VERIFICATION_FAILED, NO_TESTS, TIMED_OUT or
-    SETUP_FAILED baseline = baseline_of(report)                                   # of the run's base
-    report = await verify(sandbox, environment, tree, narrowed(command, paths, tree) or command)   #
-    run_tests
+    report = await verify(sandbox, environment, checkout, command, report=path, timeout=300)
+    judgement = judge(report, checks.baseline, tests_may_go=False)
+    judgement.outcome  # SUCCEEDED, VERIFICATION_FAILED, NO_TESTS, TIMED_OUT or SETUP_FAILED
+    baseline = baseline_of(report)  # of the run's base
+    narrower = narrowed(command, paths, checkout) or command  # what run_tests runs
 
 A verification is a shell line, run at the root of a checkout. `verify` raises `SandboxError` where it
 cannot be run at all; red tests, a report that is missing and a timeout are what the `TestReport` says.
