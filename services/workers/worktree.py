@@ -10,7 +10,7 @@ from services.runtime.git import Git, GitError, explain
 from services.workers.repository import Repository
 
 _SUBMODULE = "160000 "
-_CHMOD_TIMEOUT = 60.0
+_REMOVAL_TIMEOUT = 60.0
 
 
 class Worktree:
@@ -74,12 +74,22 @@ class Worktree:
         self._unlock()
         try:
             await self._undo(self._lent)
-        except GitError:  # folders that a test made unwritable
-            with suppress(ChildError):  # if it did not help, git says so
-                chmod, env = ("chmod", "-R", "u+rwX", "--", str(self.root)), {"PATH": os.defpath}
-                await run_child(chmod, cwd=self.root.parent, env=env, timeout=_CHMOD_TIMEOUT)
+        except GitError:  # folders that a test made unwritable, or deeper than git can follow
+            await self._remove_by_force()
             await self._undo(self._lent)
         self._lent = ""
+
+    async def _remove_by_force(self) -> None:
+        """Remove the folders and files that are new; where that does not help, git says so next."""
+        env = {"PATH": os.defpath}
+        with suppress(ChildError):
+            chmod = ("chmod", "-R", "u+rwX", "--", str(self.root))
+            await run_child(chmod, cwd=self.root.parent, env=env, timeout=_REMOVAL_TIMEOUT)
+            listing = await self._run("ls-files", "--others", "--exclude-standard", "--directory", "-z")
+            new = [os.fsdecode(path).rstrip("/") for path in listing.split(b"\0")[:-1]]
+            for some in range(0, len(new), 1000):
+                rm = ("rm", "-rf", "--one-file-system", "--", *new[some : some + 1000])
+                await run_child(rm, cwd=self.root, env=env, timeout=_REMOVAL_TIMEOUT)
 
     async def _undo(self, tree: str) -> None:
         await self._run("read-tree", "--reset", "-u", "--no-recurse-submodules", tree)
