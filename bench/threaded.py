@@ -7,11 +7,13 @@ client. The only module of this project that has threads.
 import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import grpc
-from anthropic import Anthropic, DefaultHttpxClient
+import httpx2
+from anthropic import Anthropic, DefaultHttpxClient, Stream
 
 from bench.process import SETTINGS, until_parent_ends
 from bench.task import KEY, MODEL, ROLE, NoWorkspace, result
@@ -20,9 +22,10 @@ from services.runtime.logs import configure_logs
 from services.runtime.server import Server
 from services.workers.broadcast import Activity, Notice, Phase, TaskInProgress, TurnPaid
 from services.workers.desk import AgentRecord
-from services.workers.model.claude import MAX_TOKENS
+from services.workers.model.claude import MAX_TOKENS, MESSAGES
 from services.workers.model.conversation import Conversation, Reply, UserMessage
-from services.workers.model.request import messages_of, system_of, tools_of
+from services.workers.model.events import EventDecoder
+from services.workers.model.request import body_of
 from services.workers.model.stream import ReplyStream
 from services.workers.prompt import first_prompt, system_prompt
 from services.workers.roles.role import Role, load_role
@@ -72,24 +75,33 @@ class ThreadedAgent:
 
     def _ask(self, conversation: Conversation) -> tuple[Reply, TurnUsage]:
         started = _now()
-        with self._client.messages.create(
-            model=conversation.model,
-            max_tokens=MAX_TOKENS,
-            system=system_of(conversation),
-            tools=tools_of(conversation),
-            messages=messages_of(conversation),
-            stream=True,
-        ) as events:
-            stream = ReplyStream(conversation.model, events.response.headers.get("request-id", ""))
-            for event in events:
-                stream.take(event)
-                if stream.ended:
-                    break
+        response = cast(
+            "httpx2.Response",
+            self._client.post(
+                MESSAGES,
+                cast_to=httpx2.Response,
+                content=body_of(conversation, MAX_TOKENS),
+                stream=True,
+                stream_cls=Stream[object],
+            ),
+        )
+        with closing(response):
+            stream = ReplyStream(conversation.model, response.headers.get("request-id", ""))
+            _read(response, stream)
         reply = stream.reply()
         return reply, TurnUsage(1, stream.usage, (reply.request_id,), _now() - started)
 
     def _note(self, kind: str, **said: object) -> None:
         self._transcript.add(_now(), kind, **said)
+
+
+def _read(response: httpx2.Response, stream: ReplyStream) -> None:
+    decoder = EventDecoder()
+    for piece in response.iter_bytes():
+        for event in decoder.feed(piece):
+            stream.take(event)
+            if stream.ended:
+                return
 
 
 class ThreadedServicer:

@@ -4,19 +4,22 @@ import asyncio
 import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
-from anthropic import AsyncAnthropic, AsyncStream, DefaultAioHttpClient, Timeout
-from anthropic.types import RawMessageStreamEvent
+import httpx2
+from anthropic import APIStatusError, AsyncAnthropic, AsyncStream, DefaultAioHttpClient, Timeout
 
 from codeframe.model_family import model_family
 from services.runtime.prices import Prices, Tokens, our_prices
 from services.workers.clock import Clock
 from services.workers.model.conversation import Conversation, ConversationTooLong, Reply, TurnObserver
+from services.workers.model.events import ErrorEvent, EventDecoder
 from services.workers.model.gate import Gate, Pause, Ticket
-from services.workers.model.request import messages_of, system_of, tools_of
+from services.workers.model.request import body_of
 from services.workers.model.retry import Patience
 from services.workers.model.stream import BadReply, ReplyStream
 from services.workers.model.trouble import EXPECTED, is_too_long, trouble_of
@@ -25,6 +28,7 @@ from services.workers.work import ModelUsage
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 MAX_TOKENS = 32_000
+MESSAGES = "/v1/messages"
 PATIENCE = Patience()
 REQUEST_ID = "request-id"
 SCRIPTED = "x-scripted-model"
@@ -138,24 +142,40 @@ class ClaudeModel:
         return replace(usage, cost_micros=cost or 0, cost_known=cost is not None)
 
     async def _try(self, conversation: Conversation, tried: "_Try", gate: Gate) -> Reply:
-        async with await self._open(conversation) as events:
+        async with aclosing(await self._open(conversation)) as response:
             gate.served(self._clock.monotonic())
-            stream = tried.begin(events.response.headers)
-            async for event in events:
-                stream.take(event)
-                if stream.ended:
-                    break
+            stream = tried.begin(response.headers)
+            try:
+                await _read(response, stream)
+            except ErrorEvent as error:
+                raise APIStatusError(str(error), response=response, body=error.body) from None
         return stream.reply()
 
-    async def _open(self, conversation: Conversation) -> AsyncStream[RawMessageStreamEvent]:
-        return await self._client.messages.create(
-            model=conversation.model,
-            max_tokens=self._max_tokens,
-            system=system_of(conversation),
-            tools=tools_of(conversation),
-            messages=messages_of(conversation),
+    async def _open(self, conversation: Conversation) -> httpx2.Response:
+        """The response, whose body is still to come.
+
+        The client's typed methods walk the whole conversation for every request and build a model of every
+        event, which takes twice the time of all the rest. So they get JSON, and give bytes.
+        """
+        response = await self._client.post(
+            MESSAGES,
+            cast_to=httpx2.Response,
+            content=body_of(conversation, self._max_tokens),
             stream=True,
+            stream_cls=AsyncStream[object],
         )
+        return cast("httpx2.Response", response)  # as `cast_to` asks for
+
+
+async def _read(response: httpx2.Response, stream: ReplyStream) -> None:
+    """Read a stream as far as its last event."""
+    decoder = EventDecoder()
+    async with aclosing(response.aiter_bytes()) as pieces:
+        async for piece in pieces:
+            for event in decoder.feed(piece):
+                stream.take(event)
+                if stream.ended:
+                    return
 
 
 class _Waiting:

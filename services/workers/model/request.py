@@ -1,39 +1,46 @@
 """A conversation as the provider's Messages request: a stable prefix, marked for its cache."""
 
-from collections.abc import Iterable
-from typing import Any, cast
-
-from anthropic.types import MessageParam, TextBlockParam, ToolParam
+import json
+from typing import Any
 
 from services.workers.model.conversation import Conversation, Reply, UserMessage
 
-Block = dict[str, Any]  # as JSON; cast to the SDK's many types at the end
+Block = dict[str, Any]  # as JSON
 CACHED: Block = {"cache_control": {"type": "ephemeral"}}
 CACHED_USER_MESSAGES = 2  # this turn's, to be found by the next; and the last turn's, to be found by this one
 
 
-def system_of(conversation: Conversation) -> list[TextBlockParam]:
-    """The system prompt, the same in every turn and attempt of a role."""
-    return [cast("TextBlockParam", {"type": "text", "text": conversation.system, **CACHED})]
+def body_of(conversation: Conversation, max_tokens: int) -> bytes:
+    """The request's JSON, which asks for a stream."""
+    body = {
+        "model": conversation.model,
+        "max_tokens": max_tokens,
+        # The same in every turn and attempt of a role.
+        "system": [{"type": "text", "text": conversation.system, **CACHED}],
+        "tools": _tools(conversation),
+        "messages": _messages(conversation),
+        "stream": True,
+    }
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def tools_of(conversation: Conversation) -> list[ToolParam]:
+def _tools(conversation: Conversation) -> list[Block]:
     """The tools, strict, in their order."""
     tools: list[Block] = [
         {
             "name": spec.name,
             "description": spec.description,
-            "input_schema": dict(spec.input_schema),
+            "input_schema": spec.input_schema,
             "strict": True,
         }
         for spec in conversation.tools
     ]
     if tools:
         tools[-1].update(CACHED)
-    return cast("list[ToolParam]", tools)
+    return tools
 
 
-def messages_of(conversation: Conversation) -> Iterable[MessageParam]:
+def _messages(conversation: Conversation) -> list[Block]:
     """All messages. With those of system and tools, four cache breakpoints at most."""
     messages: list[Block] = []
     for message in conversation.messages:
@@ -46,7 +53,7 @@ def messages_of(conversation: Conversation) -> Iterable[MessageParam]:
     told = [message["content"] for message in messages if message["role"] == "user"]
     for content in told[-CACHED_USER_MESSAGES:]:
         content[-1].update(CACHED)
-    return cast("list[MessageParam]", messages)
+    return messages
 
 
 def _said(reply: Reply) -> list[Block]:

@@ -3,20 +3,24 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from anthropic.types import RawContentBlockDelta, RawMessageStreamEvent, Usage
+from typing import Any
 
 from services.workers.model.conversation import ConversationTooLong, Json, Reply, Stop, ToolCall
+from services.workers.model.events import StreamBroken
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.work import ModelUsage
 
 MAX_CHARACTERS = 16 * 1024 * 1024
 STOPS = {stop.value: stop for stop in Stop}
+COUNTS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+PIECES = {
+    "text_delta": ("text", "text"),
+    "input_json_delta": ("input", "partial_json"),
+    "thinking_delta": ("thinking", "thinking"),
+    "signature_delta": ("signature", "signature"),
+}
+"""By a delta's type: what of its block goes on, and the delta's field that has the next piece of it."""
 NO_ROOM = "model_context_window_exceeded"
-
-
-class StreamBroken(Exception):
-    """The events of a stream make no whole message; asking again may help."""
 
 
 class BadReply(Exception):
@@ -49,52 +53,45 @@ class ReplyStream:
         self._stop_details: str = ""
         self.ended = False
 
-    def take(self, event: RawMessageStreamEvent) -> None:
+    def take(self, event: Json) -> None:
         """Take the next event. Raises StreamBroken where it cannot be one, BadReply at 16 MiB."""
         try:
             self._take(event)
-        except (AttributeError, TypeError, KeyError) as error:  # the SDK checks no event's fields
-            raise StreamBroken(f"a malformed event: {error}") from error
+        except (AttributeError, TypeError, KeyError) as error:  # nobody has checked its fields
+            raise StreamBroken(f"a malformed event: {error!r}") from error
 
-    def _take(self, event: RawMessageStreamEvent) -> None:
-        match event.type:
+    def _take(self, event: Mapping[str, Any]) -> None:
+        match event["type"]:
             case "message_start":
-                self._model = event.message.model
-                self._count(event.message.usage)
+                self._model = _text(event["message"]["model"])
+                self._count(event["message"]["usage"])
             case "content_block_start":
-                self._blocks[event.index] = _Block(event.content_block.to_dict())
+                self._blocks[event["index"]] = _Block(dict(**event["content_block"]))
             case "content_block_delta":
-                self._extend(event.index, event.delta)
+                self._extend(event["index"], event["delta"])
             case "message_delta":
-                self._stop_reason = event.delta.stop_reason
-                if event.delta.stop_details is not None:
-                    self._stop_details = event.delta.stop_details.explanation or ""
-                self._count(event.usage)
+                self._stop_reason = event["delta"].get("stop_reason")
+                self._stop_details = (event["delta"].get("stop_details") or {}).get("explanation") or ""
+                self._count(event["usage"])
             case "message_stop":
                 self.ended = True
             case _:
                 pass  # an event of a later version of the API
 
-    def _count(self, usage: object) -> None:
+    def _count(self, usage: Json) -> None:
         """Keep the counts that came; each is a total so far, and one that is not told again still stands."""
-        for name in Usage.model_fields:
-            if isinstance(count := getattr(usage, name, None), int):
+        for name in COUNTS:
+            if isinstance(count := usage.get(name), int):
                 self._usage[name] = count
 
-    def _extend(self, index: int, delta: RawContentBlockDelta) -> None:
+    def _extend(self, index: int, delta: Json) -> None:
         if index not in self._blocks:
             raise StreamBroken(f"a piece of content block {index}, which never started")
-        match delta.type:
-            case "text_delta":
-                name, piece = "text", delta.text
-            case "input_json_delta":
-                name, piece = "input", delta.partial_json
-            case "thinking_delta":
-                name, piece = "thinking", delta.thinking
-            case "signature_delta":
-                name, piece = "signature", delta.signature
-            case _:
-                return
+        kind = _text(delta["type"])
+        if kind not in PIECES:
+            return
+        name, key = PIECES[kind]
+        piece = _text(delta[key])
         self._characters += len(piece)
         if self._characters > MAX_CHARACTERS:
             raise self._bad("is over 16 MiB")
@@ -167,6 +164,12 @@ class ReplyStream:
 
     def _about(self, what: str, why: str) -> str:
         return f"the reply {what}{f': {why}' if why else ''} (request {self._request_id or 'without an id'})"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def _said_back(block: _Block, inputs: Mapping[str, Json]) -> Json:

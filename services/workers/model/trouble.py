@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 import anthropic
 import httpx2
 
+from services.workers.model.events import StreamBroken
 from services.workers.model.retry import Trouble
-from services.workers.model.stream import StreamBroken
 from services.workers.outcome import Outcome
 
 # What a try can raise that is the provider's or the network's doing. Anything else is a fault of our own.
