@@ -1,7 +1,7 @@
 """One open attempt, from the lead's side: its ExecuteTask awaited, its notices read, its artifacts copied.
 
 Every repeat goes to the address that the attempt is bound to, byte for byte. A status with
-our ErrorInfo is the worker's word; any other says nothing, and is asked again (DESIGN §5).
+our ErrorInfo is the worker's word; any other says nothing, and is asked again.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A run's branches in its repository: the base read, candidates stacked, the head moved.
 
 Only `refs/heads/codeframe/*` are written. A refused update is judged by reading the ref,
-never by an exit code (DESIGN §7).
+never by an exit code.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ A service's `__main__` reads top-down:
 - `process`: `run_process(service, coroutine, settings)`: logs, child watcher, loop; `CannotStart(line)` from
   anywhere in it is that one line and exit code 1. `stop_on_signals` for a process without a gRPC server.
 - `server`: `Server(settings, services, ages_connections=False)` with `.grpc`, `.address`, `.run(drain)`, and
-  `.start()` alone for tests. It has DESIGN §9's options, health, reflection and a two-stage stop.
+  `.start()` alone for tests. It has our channel options, health, reflection and a two-stage stop.
 - `errors`: `ServiceError` and its kinds (`NotFound("RUN_NOT_FOUND", "no run x")`), which servicers raise;
   `to_status`, the one table to gRPC statuses with details. Clients decode with `codeframe.errors`.
 - `interceptors`: that table at the edge, and protovalidate before every handler; `Server` has them.

@@ -1,4 +1,4 @@
-"""Client channels between services (DESIGN §9): one a peer."""
+"""Client channels between services: one a peer."""
 
 import grpc.aio
 

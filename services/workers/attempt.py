@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from codeframe.plan import Protected
 from services.runtime.git import GitError
 from services.runtime.prices import Prices, our_prices
 from services.workers.agent import STARTED, WorkerAgent
@@ -33,7 +34,7 @@ from services.workers.setup import Environment, Setup
 from services.workers.task_desk import TaskDesk
 from services.workers.tools.clip import clip
 from services.workers.unpushed import WorkNote
-from services.workers.work import AttemptRequest, PlanWork, Protected, TaskResult, TaskWork, VerifyWork
+from services.workers.work import AttemptRequest, PlanWork, TaskResult, TaskWork, VerifyWork
 from services.workers.worktree import Worktree
 
 log = structlog.get_logger()

@@ -27,7 +27,7 @@ class CorrectionStatus(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TaskInProgress:
-    """The task is IN_PROGRESS: progress 10 started, 80 verifying (DESIGN §4)."""
+    """The task is IN_PROGRESS: progress 10 started, 80 verifying."""
 
     phase: Phase
     progress: int

@@ -4,7 +4,7 @@ import enum
 
 
 class Outcome(enum.Enum):
-    """How an attempt ended (DESIGN §5). The names are those of the proto's enum."""
+    """How an attempt ended. The names are those of the proto's enum."""
 
     SUCCEEDED = "succeeded"
     VERIFICATION_FAILED = "verification_failed"

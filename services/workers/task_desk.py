@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from codeframe.plan import Protected
 from services.workers.branch import Branch
 from services.workers.broadcast import Activity, Broadcast, Phase, TaskInProgress
 from services.workers.checking import Checker, told
@@ -18,7 +19,7 @@ from services.workers.setup import Environment, SetupFailed
 from services.workers.tools.clip import clip
 from services.workers.verification import TestReport
 from services.workers.verification.settings import differ, speaks_of_tests
-from services.workers.work import Protected, TaskWork
+from services.workers.work import TaskWork
 from services.workers.worktree import Worktree
 
 VERIFYING = 80  # progress

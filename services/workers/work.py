@@ -1,20 +1,12 @@
 """What an attempt is asked to do, and what it hands back."""
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from codeframe.budget import NO_LIMIT, Budget
+from codeframe.plan import Protected
 from services.workers.outcome import Outcome
-
-
-class Protected(enum.Enum):
-    """Kinds of files that a role's write scope protects unless the task declares otherwise."""
-
-    DEPENDENCIES = "dependencies"
-    TESTS = "tests"
-    CI = "ci"
 
 
 @dataclass(frozen=True, slots=True)

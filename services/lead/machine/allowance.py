@@ -1,4 +1,4 @@
-"""Allowances (DESIGN §5): reserved as an attempt is bound, settled as it ends, never more than is left.
+"""Allowances: reserved as an attempt is bound, settled as it ends, never more than is left.
 
 A run's budget is passed by at most the model call in flight of each attempt that runs, because
 what is spent and what open attempts may still spend are within it whenever one more is bound.

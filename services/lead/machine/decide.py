@@ -23,7 +23,7 @@ from services.lead.machine.task import OwnCommit, Phase, TaskState
 from services.lead.machine.wanted import placements
 
 INCONCLUSIVE_CAP = 10
-"""How often a verification that said nothing is sent again (DESIGN §7)."""
+"""How often a verification that said nothing is sent again."""
 
 
 def create(created: e.RunCreated, time: datetime) -> Draft:

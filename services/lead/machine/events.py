@@ -1,7 +1,7 @@
 """The facts of a run, as the machine writes and folds them.
 
 Public ones are broadcast; the records of the last section share the journal and its
-revisions but are for leads alone (DESIGN §6).
+revisions but are for leads alone.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The merge queue (DESIGN §7): candidates are stacked, verified, and only then the head moves,
+"""The merge queue: candidates are stacked, verified, and only then the head moves,
 so it is never redder than the base."""
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""How an attempt ended, and what that means for its task (DESIGN §5's table)."""
+"""How an attempt ended, and what that means for its task (docs/state-machine.md has the table)."""
 
 import enum
 from collections.abc import Mapping

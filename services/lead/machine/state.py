@@ -53,7 +53,7 @@ class RunFailure:
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """A run's limits, with DESIGN §5's defaults."""
+    """A run's limits, with their defaults."""
 
     concurrency: int = 5
     retries: int = 3

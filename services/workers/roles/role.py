@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from codeframe.plan import Protected
 from codeframe.tomlfile import Table, TomlError, read_toml
 from services.workers.roles.scope import Kinds, Scope, WriteRules, overridden, scope_of
 from services.workers.tools.toolbox import TOOLS
-from services.workers.work import Protected, ScopeOverride
+from services.workers.work import ScopeOverride
 
 ROLES_FOLDER = Path(__file__).parent
 ROLE_NAMES = ("backend", "frontend", "test", "planner")

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from codeframe.plan import Protected
 from services.workers.roles.globs import matches
-from services.workers.work import Protected, ScopeOverride
+from services.workers.work import ScopeOverride
 
 Kinds = Mapping[str, tuple[str, ...]]
 

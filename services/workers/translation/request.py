@@ -1,6 +1,7 @@
 """What a worker is asked, in its own words."""
 
 from codeframe.amounts import read_budget
+from codeframe.plan import Protected
 from codeframe.v1 import evidence_pb2, plan_pb2, worker_pb2
 from services.workers.outcome import Outcome
 from services.workers.work import (
@@ -10,7 +11,6 @@ from services.workers.work import (
     Limits,
     PlanWork,
     PreviousAttempt,
-    Protected,
     ScopeOverride,
     TaskWork,
     VerifyWork,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from codeframe.plan import Protected
 from services.workers.agent import WorkerAgent
 from services.workers.broadcast import (
     Activity,
@@ -24,7 +25,7 @@ from services.workers.model.conversation import Conversation, Reply, Stop, ToolC
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.role_agents import BackendWorkerAgent, FrontendWorkerAgent, TestWorkerAgent
 from services.workers.transcript import MAX_BYTES, Transcript
-from services.workers.work import Limits, ModelUsage, PreviousAttempt, Protected, TaskWork
+from services.workers.work import Limits, ModelUsage, PreviousAttempt, TaskWork
 from tests.unit.workers.git_workspace import GitDesk, git_workspace
 
 TASK = TaskWork(

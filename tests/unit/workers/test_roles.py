@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from codeframe.plan import Protected
 from services.workers.roles.globs import matches
 from services.workers.roles.role import ROLE_NAMES, Role, RoleError, load_role, load_roles
 from services.workers.tools.toolbox import TOOLS
-from services.workers.work import Protected, ScopeOverride
+from services.workers.work import ScopeOverride
 
 BASE = frozenset({
     "app.py", "tests/test_app.py", "pyproject.toml", "docs/index.md", ".github/workflows/ci.yml",
