@@ -22,32 +22,11 @@ from codeframe.planfile import read_plan
 from codeframe.v1 import budget_pb2, events_pb2, evidence_pb2, lead_pb2, state_pb2
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from tests.canned_lead import CannedLead, serve
+from tests.command import Command
 from tests.git_project import branches, commit_files, git, make_project
 
 PLAN = "title: Orders\ntasks:\n- id: api\n  title: The API\n  description: Do it\n  depends_on: [db]\n"
 PLAN += "- id: db\n  title: The database\n  description: Do it\n"
-
-
-class Command:
-    """A running `codeframe`, with what it has printed so far."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.out = ""
-
-    async def prints(self, text: str) -> None:
-        """Return once it has printed a text."""
-        assert self.process.stdout is not None
-        while text not in self.out:
-            line = await self.process.stdout.readline()
-            assert line, f"it ended without {text!r}:\n{self.out}"
-            self.out += line.decode()
-
-    async def ends(self) -> int:
-        """Its exit code."""
-        assert self.process.stdout is not None
-        self.out += (await self.process.stdout.read()).decode()
-        return await self.process.wait()
 
 
 @asynccontextmanager
