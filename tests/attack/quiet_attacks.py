@@ -279,6 +279,15 @@ READS = (
 )
 
 REACHES = (
+    Hostile(
+        "signals everybody",
+        """
+        assert not KNOWN["none"]
+        os.kill(-1, signal.SIGURG)  # who does not wait for it ignores it
+        tell(NAME, "")
+        """,
+        control=False,
+    ),
     Hostile("signals the worker", "os.kill(WORKER, signal.SIGURG)  # which it ignores\ndone(NAME)"),
     Hostile(
         "bounds the worker",

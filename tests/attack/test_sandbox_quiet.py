@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -114,6 +115,8 @@ async def machine(folder: Path) -> AsyncIterator[Machine]:
         victim.symlink_to(shm)
         stack.callback(shm.unlink)
         it.facts["shm"] = shm.name
+        loop.add_signal_handler(signal.SIGURG, it.heard.extend, b"signals everybody\n")
+        stack.callback(loop.remove_signal_handler, signal.SIGURG)
         it.facts["key"] = stack.enter_context(kernel_key(it.secret("kernel")))
         it.facts["leftover"] = stack.enter_context(nothing_left())
         it.looked = {attack.name: looks(it.victim(attack)) for attack in QUIET}
