@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 OURS = "ours"
+AIM: Mapping[str, Mapping[str, float]] = {
+    "1": {"6 threads": 1.0, "64 threads": 1.0},
+    "1000": {"6 threads": 8.0, "64 threads": 1.3},
+}
+"""The ratios that we want, by number of tasks. What must be is in floor.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +56,21 @@ def as_json(figures: Sequence[Figures]) -> dict[str, Any]:
                 name: [round(rate, 1) for rate in rates] for name, rates in each.rates.items()
             },
             "ratios": {
-                name: {"median": round(s.median, 3), "least": round(s.least, 3), "most": round(s.most, 3)}
+                name: {
+                    "median": round(s.median, 3),
+                    "least": round(s.least, 3),
+                    "most": round(s.most, 3),
+                    "aim": _aim(each, name),
+                }
                 for name, s in each.ratios.items()
             },
         }
         for each in figures
     }
+
+
+def _aim(figures: Figures, name: str) -> float | None:
+    return AIM.get(str(figures.tasks), {}).get(name)
 
 
 def as_text(figures: Sequence[Figures]) -> str:
@@ -72,6 +86,8 @@ def as_text(figures: Sequence[Figures]) -> str:
             if name in each.ratios:
                 ratio = each.ratios[name]
                 told += f"; ours is {ratio.median:.2f} times as fast ({ratio.least:.2f} to {ratio.most:.2f})"
+                if (aim := _aim(each, name)) is not None:
+                    told += f", aim {aim:g}"
             lines.append(told)
     return "\n".join(lines)
 

@@ -1,27 +1,26 @@
 """python -m bench.threaded THREADS MODEL_PORT: the way that ours replaces: synchronous agents in an executor.
 
-It does what ours does and no more: the same edge, request, prompt, stream and result. All threads share one
-client. The only module of this project that has threads.
+It does what ours does and no more: the same edge, servicer and attempts, prompt, request, stream, notices,
+transcript and result. Threads broadcast into the loop and wait for nobody, as what is replaced did; all share
+one client. The only module of this project that has threads.
 """
 
 import asyncio
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import cast
 
-import grpc
 import httpx2
 from anthropic import Anthropic, DefaultHttpxClient, Stream
 
-from bench.process import SETTINGS, until_parent_ends
 from bench.task import KEY, MODEL, ROLE, NoWorkspace, result
-from codeframe.v1 import worker_pb2
-from services.runtime.logs import configure_logs
-from services.runtime.server import Server
-from services.workers.broadcast import Activity, Notice, Phase, TaskInProgress, TurnPaid
+from bench.worker import serve
+from services.workers.broadcast import Activity, Broadcast, Notice, Phase, TaskInProgress, TurnPaid
 from services.workers.desk import AgentRecord
+from services.workers.halt import Halt
 from services.workers.model.claude import MAX_TOKENS, MESSAGES
 from services.workers.model.conversation import Conversation, Reply, UserMessage
 from services.workers.model.events import EventDecoder
@@ -31,19 +30,16 @@ from services.workers.prompt import first_prompt, system_prompt
 from services.workers.roles.role import Role, load_role
 from services.workers.tools.toolbox import Toolbox
 from services.workers.transcript import Transcript
-from services.workers.translation import read_request, write_result
 from services.workers.work import AttemptRequest, TaskResult, TaskWork, TurnUsage
-
-SERVICE = "codeframe.v1.WorkerService"
 
 
 class ThreadedAgent:
     """Does the task on the thread that calls it."""
 
-    def __init__(self, role: Role, client: Anthropic) -> None:
+    def __init__(self, role: Role, client: Anthropic, tell: Callable[[Notice], None]) -> None:
         self._role = role
         self._client = client
-        self._notices: list[Notice] = []
+        self._tell = tell
         self._transcript = Transcript()
 
     def execute_task(self, request: AttemptRequest) -> TaskResult:
@@ -55,12 +51,12 @@ class ThreadedAgent:
         tools = Toolbox(self._role.tools, desk, scope).specs
         conversation = Conversation(MODEL, system, tools, (UserMessage(text=told),))
         self._note("start", role=self._role.name, model=MODEL, system=system)
-        self._notices.append(TaskInProgress(Phase.WORKING, 10))
+        self._tell(TaskInProgress(Phase.WORKING, 10))
         self._note("user", results=[], text=told)
         reply, turn = self._ask(conversation)
-        self._notices.append(TurnPaid(1, turn.usage, turn.request_ids[0], turn.duration))
+        self._tell(TurnPaid(1, turn.usage, turn.request_ids[0], turn.duration))
         self._note("reply", content=reply.content, stop=reply.stop.value, request=reply.request_id)
-        self._notices.append(Activity("model", reply.text))
+        self._tell(Activity("model", reply.text))
         self._note("verdict", green=True, summary="", text="")
         record = AgentRecord(
             turns=1,
@@ -104,52 +100,47 @@ def _read(response: httpx2.Response, stream: ReplyStream) -> None:
                 return
 
 
-class ThreadedServicer:
-    """Has an executor's threads do attempts."""
+class ThreadedWork:
+    """Has an executor's threads do attempts. A Perform."""
 
     def __init__(self, threads: ThreadPoolExecutor, client: Anthropic) -> None:
         self._threads = threads
         self._client = client
         self._role = load_role(ROLE)
 
-    async def ExecuteTask(
-        self, request: worker_pb2.ExecuteTaskRequest, context: Any
-    ) -> worker_pb2.ExecuteTaskResponse:
-        agent = ThreadedAgent(self._role, self._client)
+    async def __call__(self, request: AttemptRequest, broadcast: Broadcast, halt: Halt) -> TaskResult:
+        """Do it. See Perform; but that no thread can be told to stop."""
         loop = asyncio.get_running_loop()
-        done = await loop.run_in_executor(self._threads, agent.execute_task, read_request(request))
-        return worker_pb2.ExecuteTaskResponse(result=write_result(done))
+
+        def tell(notice: Notice) -> None:
+            asyncio.run_coroutine_threadsafe(_told(broadcast, notice), loop)
+
+        agent = ThreadedAgent(self._role, self._client, tell)
+        return await loop.run_in_executor(self._threads, agent.execute_task, request)
+
+
+async def _told(broadcast: Broadcast, notice: Notice) -> None:
+    await broadcast(notice)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-async def serve(threads: int, model_port: str) -> None:
+async def main(threads: int, model_port: str) -> None:
     """Serve until the parent ends."""
-    configure_logs("bench", SETTINGS.log_format, SETTINGS.log_level)
-    server = Server(SETTINGS, (SERVICE,))
+    url = f"http://127.0.0.1:{model_port}"
     with (
         ThreadPoolExecutor(threads) as pool,
         Anthropic(
             api_key=KEY,
-            base_url=f"http://127.0.0.1:{model_port}",
+            base_url=url,
             max_retries=0,
             http_client=DefaultHttpxClient(trust_env=False),
         ) as client,
     ):
-        execute: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
-            ThreadedServicer(pool, client).ExecuteTask,
-            request_deserializer=worker_pb2.ExecuteTaskRequest.FromString,
-            response_serializer=worker_pb2.ExecuteTaskResponse.SerializeToString,
-        )
-        handlers = grpc.method_handlers_generic_handler(SERVICE, {"ExecuteTask": execute})
-        server.grpc.add_generic_rpc_handlers((handlers,))
-        await server.start()
-        print(server.address, flush=True)
-        await until_parent_ends()
-        await server.grpc.stop(None)
+        await serve(ThreadedWork(pool, client), url)
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(serve(int(sys.argv[1]), sys.argv[2])))
+    sys.exit(asyncio.run(main(int(sys.argv[1]), sys.argv[2])))

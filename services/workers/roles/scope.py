@@ -174,11 +174,12 @@ def scope_of(
     return Scope(role, rules, may_change, base_files, folders, checking, recipes)
 
 
-def _words(command: str) -> list[str]:
+@lru_cache(maxsize=64)
+def _words(command: str) -> tuple[str, ...]:
     try:
-        return shlex.split(command)
+        return tuple(shlex.split(command))
     except ValueError:
-        return command.split()
+        return tuple(command.split())
 
 
 def _named(words: Iterable[str], base_files: frozenset[str]) -> Iterator[str]:

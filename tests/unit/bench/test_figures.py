@@ -13,7 +13,8 @@ def test_a_ratio_is_of_one_round() -> None:
     ratio = FIGURES.ratios["6 threads"]
     assert (ratio.median, ratio.least, ratio.most) == (10.0, 8.0, 10.0)
     assert "2.00 ms of CPU each" in as_text([FIGURES])
-    assert "ours is 10.00 times as fast (8.00 to 10.00)" in as_text([FIGURES])
+    assert "ours is 10.00 times as fast (8.00 to 10.00), aim 8" in as_text([FIGURES])
+    assert as_json([FIGURES])["1000"]["ratios"]["6 threads"]["aim"] == 8.0
 
 
 def test_a_median_below_the_floor_is_told_and_so_is_what_was_not_measured() -> None:
