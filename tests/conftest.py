@@ -1,6 +1,6 @@
 """For every test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import structlog
@@ -8,12 +8,37 @@ import structlog
 from tests.ports import free_port
 from tests.process_logs import _logs_before, _root_of_logs, pytest_runtest_makereport
 
+UNMEASURED = (
+    "tests/attack/",
+    "tests/faults/",
+    "tests/interop/",
+    "tests/integration/test_compiled.py",
+    "tests/integration/test_demo.py",
+    "tests/integration/test_npm_runners.py",
+    "tests/integration/test_own_role.py",
+)
+"""Whole systems under attack and fault: the branches they reach others reach, too; a tracer costs minutes."""
+
 __all__ = ["_logs_before", "_root_of_logs", "pytest_runtest_makereport"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take `--rounds`."""
     parser.addoption("--rounds", type=int, default=3, help="how often test_soak.py does its ten tasks")
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Measure no branches where that costs much and tells nothing."""
+    for item in items:
+        if item.nodeid.startswith(UNMEASURED):
+            item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.fixture(autouse=True)
+def _unmeasured_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of a test that is not measured are not either."""
+    if request.node.get_closest_marker("no_cover"):
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture

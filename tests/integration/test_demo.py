@@ -96,29 +96,19 @@ def test_the_demo_completes_whatever_server_is_killed(tmp_path: Path) -> None:
     assert not [name for name in left_there if name.startswith("next/")]
 
 
-@pytest.mark.skipif(not allows(Mode.SANDLOCK), reason="the kernel does not allow sandlock")
-@pytest.mark.timeout(300)
-def test_the_demo_completes_in_the_second_sandbox(tmp_path: Path) -> None:
-    """Where bubblewrap does not work, as in most containers, this is what people see."""
-    with playing(tmp_path / "demo", "--sandbox", "sandlock", "--pace", "0") as demo:
-        output = "".join(lines_of(demo))
-        assert demo.wait() == 0, output
-    assert len(re.findall(r"completed .* green: .*; sandbox sandlock", output)) == 7
-    left = branches_of_the_demo(tmp_path / "demo")
-    # Which tasks conflict, and so leave an attempt that was not merged, is a matter of time.
-    assert [name for name in left if not name.startswith("attempts/")] == ["head"]
-
-
 @pytest.mark.timeout(300)
 def test_the_demo_of_a_goal_shows_its_plan_and_does_it(tmp_path: Path) -> None:
-    with playing(tmp_path / "demo", "--goal", "--pace", "0") as demo:
+    """In the second sandbox, where the machine has it: what people see in most containers."""
+    mode = "sandlock" if allows(Mode.SANDLOCK) else "auto"
+    with playing(tmp_path / "demo", "--goal", "--pace", "0", "--sandbox", mode) as demo:
         output = "".join(lines_of(demo))
         assert demo.wait() == 0, output
     assert "planning: the plan cannot be run: tasks[2].depends_on[0]" in output
     plan, running = output.index("the plan: Orders and stock"), output.index("run: RUNNING")
     assert plan < running, "it is shown before it is done"
     assert "  orders-tests [test] Tests for the edges of orders (after orders)\n" in output
-    assert len(re.findall(r"completed .* green: ", output)) == 3
+    confined = "sandlock" if mode == "sandlock" else r"\w+"
+    assert len(re.findall(rf"completed .* green: .*; sandbox {confined}", output)) == 3
     assert re.search(r"run \S+ COMPLETED: Customers can put together an order, and", output)
     assert branches_of_the_demo(tmp_path / "demo") == ["head"], "every attempt was merged"
 
