@@ -53,6 +53,10 @@ bench-check: $(READY) ## Measures ours beside threads, and fails where a ratio i
 attack: $(READY) ## Tries to have bad work accepted, and to do harm from inside the sandbox; ends with the numbers
 	@$(BIN)/python -m pytest -q -p no:randomly -m "not live" tests/attack
 
+.PHONY: thorough
+thorough: $(READY) ## Runs what takes too long for `make test`: npm's test runners, a goal's whole demo, every attack
+	$(BIN)/python -m pytest -m "thorough and not live"
+
 # Each check is a target of its own, so that `make lint` and the like work alone.
 .PHONY: check lint format-check types layers proto-lint proto-drift proto-snapshot
 check: lint format-check types layers proto-lint proto-drift proto-snapshot ## Checks style, types, import layers and protos

@@ -12,10 +12,14 @@ UNMEASURED = (
     "tests/attack/",
     "tests/faults/",
     "tests/interop/",
+    "tests/integration/test_bench.py",
+    "tests/integration/test_cli_up.py",
     "tests/integration/test_compiled.py",
     "tests/integration/test_demo.py",
     "tests/integration/test_npm_runners.py",
     "tests/integration/test_own_role.py",
+    "tests/integration/test_shared_limit.py",
+    "tests/integration/test_soak.py",
 )
 """Whole systems under attack and fault: the branches they reach others reach, too; a tracer costs minutes."""
 

@@ -96,6 +96,7 @@ def test_the_demo_completes_whatever_server_is_killed(tmp_path: Path) -> None:
     assert not [name for name in left_there if name.startswith("next/")]
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_the_demo_of_a_goal_shows_its_plan_and_does_it(tmp_path: Path) -> None:
     """In the second sandbox, where the machine has it: what people see in most containers."""

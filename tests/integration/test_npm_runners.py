@@ -15,7 +15,7 @@ from services.workers.setup import Environment, Setup, Toolchain, find_toolchain
 from services.workers.verification import TestReport, verify
 
 # A cold cache installs from npm.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.thorough]
 
 CHECKOUT = Path(__file__).parents[2]
 SOURCES = CHECKOUT / "tests" / "npm_runners"
