@@ -30,7 +30,7 @@ demo: $(READY) ## Runs a plan of coding tasks on a sample repository, start to e
 	@$(BIN)/python -m demo
 
 .PHONY: test
-test: $(READY) ## Runs every test that needs no key; fails below 85 % of the branches of services and gateway
+test: $(READY) ## Runs the tests that need no key, but for `make thorough`; fails below 85 % of the branches of services and gateway
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=
 	$(BIN)/python -m tests.branches
 
