@@ -7,6 +7,7 @@ import structlog
 
 from tests.ports import free_port
 from tests.process_logs import _logs_before, _root_of_logs, pytest_runtest_makereport
+from tests.python_project import python
 
 UNMEASURED = (
     "tests/attack/",
@@ -23,7 +24,7 @@ UNMEASURED = (
 )
 """Whole systems under attack and fault: the branches they reach others reach, too; a tracer costs minutes."""
 
-__all__ = ["_logs_before", "_root_of_logs", "pytest_runtest_makereport"]
+__all__ = ["_logs_before", "_root_of_logs", "pytest_runtest_makereport", "python"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

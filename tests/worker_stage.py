@@ -1,20 +1,15 @@
 """A worker whose model is a script: its server, attempts, git, sandbox and test runner are real."""
 
 import asyncio
-import compileall
 import os
-import shutil
 import sys
-import venv
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-from codeframe.v1 import evidence_pb2, plan_pb2, worker_pb2, worker_pb2_grpc
+from codeframe.v1 import evidence_pb2, worker_pb2, worker_pb2_grpc
 from services.runtime.channel import open_channel
 from services.runtime.git import Git
 from services.runtime.process import install_child_watcher
@@ -31,8 +26,6 @@ from services.workers.sandbox import Sandbox
 from services.workers.servicer import Identity, WorkerServicer
 from services.workers.setup import Setup, find_toolchain
 from services.workers.work import ModelUsage
-from tests.git_project import git
-from tests.wheelhouse import PYTEST
 
 ROLES = ("backend", "frontend", "test", "planner")
 
@@ -188,127 +181,6 @@ async def serving(
     data.close()
 
 
-def make_python(folder: Path) -> None:
-    """A Python environment with pytest in it, made without a network."""
-    venv.create(folder, symlinks=True, with_pip=False)
-    packages = next(folder.glob("lib/python3*/site-packages"))
-    for name in PYTEST:
-        for file in distribution(name).files or ():
-            if ".." not in file.parts and file.suffix != ".pyc":
-                (packages / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(str(file.locate()), packages / file)
-    compileall.compile_dir(packages, quiet=2)
-
-
-def python_project(where: Path, python: Path, files: dict[str, str]) -> str:
-    """A repository with a commit of these files, and a Python environment that git ignores; the commit."""
-    shutil.copytree(python, where / ".venv", symlinks=True, copy_function=os.link)
-    git(where, "init", "--quiet")
-    for name, text in {".gitignore": ".venv/\n__pycache__/\n", **files}.items():
-        (where / name).parent.mkdir(parents=True, exist_ok=True)
-        (where / name).write_text(text)
-    git(where, "add", "--all")
-    git(where, "commit", "--quiet", "-m", "first")
-    return git(where, "rev-parse", "HEAD")
-
-
-def task_request(
-    project: Path,
-    base: str,
-    task_id: str = "sum",
-    *,
-    attempt_id: str = "",
-    role: str = "backend",
-    start: str = "",
-    may_change: Sequence[str] = (),
-    passing: Sequence[str] = (),
-    red: Sequence[str] = (),
-    timeout: float = 50,
-    test_timeout: float = 30,
-    grace: float = 60,
-    corrections: int = 3,
-    turns: int = 100,
-    verification: str = "python -m pytest -q",
-) -> worker_pb2.ExecuteTaskRequest:
-    """A request to do a task from a base, whose known tests are these; with no verification, UNVERIFIED."""
-    attempt_id = attempt_id or f"run.{task_id}.1"
-    request = _request(project, base, attempt_id, role, verification, timeout, test_timeout, grace)
-    request.limits.corrections, request.limits.turns = corrections, turns
-    request.checks.baseline.CopyFrom(worker_pb2.Baseline(passing_tests=passing, red_tests=red))
-    request.task.CopyFrom(
-        worker_pb2.TaskWork(
-            task_id=task_id,
-            title=f"The {task_id}",
-            description="Do it.",
-            number=1,
-            base_commit=base,
-            start_commit=start,
-            branch=f"codeframe/run/attempts/{attempt_id}",
-            may_change=[plan_pb2.ProtectedKind.Value(f"PROTECTED_KIND_{kind}") for kind in may_change],
-            unverified=not verification,
-        )
-    )
-    if not verification:
-        request.ClearField("checks")
-    return request
-
-
-def plan_request(
-    project: Path, base: str, goal: str = "Make it so.", *, roles: Sequence[str] = ("backend", "test")
-) -> worker_pb2.ExecuteTaskRequest:
-    """A request to make a plan of a goal."""
-    request = _request(project, base, "run.plan-1", "planner", "", 50, 30, 60)
-    request.ClearField("checks")
-    request.limits.corrections, request.limits.turns = 3, 100
-    request.plan.CopyFrom(worker_pb2.PlanWork(goal=goal, base_commit=base, roles=roles, number=1))
-    return request
-
-
-def verify_request(
-    project: Path,
-    commit: str,
-    *,
-    attempt_id: str = "run.verify-1",
-    passing: Sequence[str] | None = None,
-    red: Sequence[str] = (),
-    timeout: float = 50,
-    test_timeout: float = 30,
-    verification: str = "python -m pytest -q",
-) -> worker_pb2.ExecuteTaskRequest:
-    """A request to verify a commit; where `passing` is None, as a run's base."""
-    request = _request(project, commit, attempt_id, "test", verification, timeout, test_timeout, 60)
-    request.verify.CopyFrom(worker_pb2.VerifyWork(commit=commit))
-    if passing is not None:
-        request.checks.baseline.CopyFrom(worker_pb2.Baseline(passing_tests=passing, red_tests=red))
-    return request
-
-
-def _request(
-    project: Path,
-    base: str,
-    attempt_id: str,
-    role: str,
-    verification: str,
-    timeout: float,
-    test_timeout: float,
-    grace: float,
-) -> worker_pb2.ExecuteTaskRequest:
-    limits = worker_pb2.AttemptLimits()
-    limits.attempt_timeout.FromTimedelta(timedelta(seconds=timeout))
-    limits.test_timeout.FromTimedelta(timedelta(seconds=test_timeout))
-    limits.orphan_grace.FromTimedelta(timedelta(seconds=grace))
-    setup_paths = [".venv"] if (project / ".venv").exists() else []
-    return worker_pb2.ExecuteTaskRequest(
-        attempt_id=attempt_id,
-        run_id="run",
-        role=role,
-        repository=str(project),
-        run_base_commit=base,
-        checks=worker_pb2.Checks(verification=verification, setup_paths=setup_paths),
-        limits=limits,
-    )
-
-
 @asynccontextmanager
 async def signal_of(place: Path) -> AsyncIterator[asyncio.StreamReader]:
     """What others write to a pipe that is made at a place."""
@@ -321,32 +193,3 @@ async def signal_of(place: Path) -> AsyncIterator[asyncio.StreamReader]:
         yield reader
     finally:
         transport.close()
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process lives; one that is dead but not reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def descendants(of: int | None = None) -> set[int]:
-    """Pids of the living processes below one (default: this)."""
-    parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                state, parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
-            except (OSError, ValueError):
-                continue
-            if state not in "ZX":
-                parents[int(name)] = int(parent)
-    found: set[int] = set()
-    waiting = [of or os.getpid()]
-    while waiting:
-        above = waiting.pop()
-        below = [pid for pid, parent in parents.items() if parent == above]
-        found.update(below)
-        waiting += below
-    return found

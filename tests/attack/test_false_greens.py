@@ -13,16 +13,10 @@ import pytest
 
 from codeframe.v1 import evidence_pb2
 from tests.attack.conftest import Try
+from tests.attempts import outcome, task_request
 from tests.git_project import git
-from tests.worker_stage import (
-    Worker,
-    make_python,
-    overwrite,
-    python_project,
-    serving,
-    task_request,
-    write,
-)
+from tests.python_project import python_project
+from tests.worker_stage import Worker, overwrite, serving, write
 
 Call = tuple[str, dict[str, Any]]
 
@@ -487,21 +481,10 @@ TRICKS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("python") / "venv"
-    make_python(folder)
-    return folder
-
-
 @pytest.fixture
 async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
     async with serving(tmp_path / "data") as worker:
         yield worker
-
-
-def outcome(result: evidence_pb2.TaskResult) -> str:
-    return evidence_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_")
 
 
 def _rows() -> list[Any]:

@@ -11,7 +11,8 @@ from codeframe.v1 import lead_pb2, plan_pb2, state_pb2
 from tests.attack.conftest import Try
 from tests.git_project import files_at, git
 from tests.integration.lead_stage import Lead, serve_lead, task
-from tests.worker_stage import Worker, make_python, overwrite, python_project, serving, write
+from tests.python_project import python_project
+from tests.worker_stage import Worker, overwrite, serving, write
 
 FILES = {
     "codeframe.toml": '[setup]\npaths = [".venv"]\n[verification]\ncommand = "python -m pytest -q"\n',
@@ -24,13 +25,6 @@ FILES = {
     "def test_not_both():\n    assert not {'left', 'right'} <= set(names())\n",
     "tests/test_old.py": "def test_old():\n    pass\n",
 }
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("python") / "venv"
-    make_python(folder)
-    return folder
 
 
 @asynccontextmanager

@@ -13,9 +13,11 @@ from codeframe.v1 import evidence_pb2
 from services.workers.sandbox import Mode
 from tests.attack.conftest import Try
 from tests.attack.tally import Kind
+from tests.attempts import task_request
 from tests.git_project import bytes_of
+from tests.python_project import python_project
 from tests.sandboxes import each_mode
-from tests.worker_stage import last_told, make_python, python_project, serving, task_request, write
+from tests.worker_stage import last_told, serving, write
 
 FILES = {"tests/test_old.py": "def test_old():\n    assert True\n"}
 KNOWN = "tests/test_old.py::test_old"
@@ -86,13 +88,6 @@ def test_leaves_odd_files():
         os.mkdir("d" * 50)
         os.chdir("d" * 50)
 """
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("python") / "venv"
-    make_python(folder)
-    return folder
 
 
 @pytest.fixture(params=each_mode(Mode.BUBBLEWRAP, Mode.SANDLOCK))

@@ -9,8 +9,10 @@ import pytest
 
 from codeframe.v1 import evidence_pb2
 from services.workers.sandbox import Mode
+from tests.attempts import verify_request
+from tests.python_project import make_python, python_project
 from tests.sandboxes import each_mode
-from tests.worker_stage import make_python, python_project, serving, verify_request
+from tests.worker_stage import serving
 
 HONEST = """\
 import asyncio

@@ -26,8 +26,9 @@ from tests.attack.hostile import Hostile, known, module
 from tests.attack.quiet_attacks import QUIET
 from tests.attack.tally import Kind
 from tests.attack.worker_process import worker_process
+from tests.attempts import verify_request
+from tests.python_project import python_project
 from tests.sandboxes import each_mode
-from tests.worker_stage import make_python, python_project, verify_request
 
 HONEST = "tests/test_hostile.py::test_honest"
 SEGMENT = 4096  # bytes
@@ -192,13 +193,6 @@ async def verified(it: Machine, python: Path, mode: Mode) -> Seen:
         states = {test["id"].rpartition("::")[2]: test["state"] for test in report["tests"]}
         assert worker.process.returncode is None
         return Seen(worker.sandbox_mode, result, told, states)
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("python") / "venv"
-    make_python(folder)
-    return folder
 
 
 @pytest.fixture(params=each_mode(Mode.BUBBLEWRAP, Mode.SANDLOCK))

@@ -12,9 +12,10 @@ import grpc.aio
 import pytest
 
 from codeframe.v1 import evidence_pb2, worker_pb2
+from tests.attempts import task_request
 from tests.git_project import branches, bytes_of, git, make_project
+from tests.processes import descendants, is_alive
 from tests.worker_process import Worker, environment, eventually, put, script, scripted_claude, started
-from tests.worker_stage import descendants, is_alive, task_request
 
 ATTEMPTS = 50
 FILES = {

@@ -11,10 +11,13 @@ import grpc.aio
 import pytest
 
 from codeframe.errors import from_rpc_error
-from codeframe.v1 import evidence_pb2, worker_pb2
+from codeframe.v1 import worker_pb2
 from services.workers.sandbox import Mode
 from services.workers.sandbox.bubblewrap import find_programs
+from tests.attempts import outcome, task_request, verify_request
 from tests.git_project import bytes_of, files_at, git
+from tests.processes import descendants, is_alive
+from tests.python_project import python_project
 from tests.sandboxes import allows
 from tests.worker_process import (
     KEY,
@@ -26,14 +29,6 @@ from tests.worker_process import (
     script,
     scripted_claude,
     started,
-)
-from tests.worker_stage import (
-    descendants,
-    is_alive,
-    make_python,
-    python_project,
-    task_request,
-    verify_request,
 )
 
 FILES = {"tests/test_old.py": "def test_old():\n    assert True\n"}
@@ -61,13 +56,6 @@ def claude(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("python") / "venv"
-    make_python(folder)
-    return folder
-
-
 @pytest.fixture
 def project(tmp_path: Path, python: Path) -> Path:
     python_project(tmp_path / "project", python, FILES)
@@ -78,10 +66,6 @@ def request(project: Path, marker: str, **asked: Any) -> worker_pb2.ExecuteTaskR
     made = task_request(project, git(project, "rev-parse", "HEAD"), "add", passing=[KNOWN], **asked)
     made.task.description = f"Add it. [script: {marker}]"
     return made
-
-
-def outcome(result: evidence_pb2.TaskResult) -> str:
-    return evidence_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_")
 
 
 async def reason(call: Any) -> str:

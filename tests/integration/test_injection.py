@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from codeframe.v1 import evidence_pb2
+from tests.attempts import task_request
 from tests.git_project import branches, bytes_of, commit_files, files_at, git, make_project
-from tests.worker_stage import last_told, serving, task_request, write
+from tests.worker_stage import last_told, serving, write
 
 VERIFY = """\
 echo '<testsuite><testcase classname="a" name="one"/></testsuite>' > report.xml

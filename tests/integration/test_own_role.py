@@ -10,9 +10,9 @@ import pytest
 
 from services.workers.sandbox import Mode
 from tests.git_project import files_at, git
+from tests.python_project import make_python, python_project
 from tests.sandboxes import allows
 from tests.unit.demo.serving import KEY, serving
-from tests.worker_stage import make_python, python_project
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -19,10 +19,11 @@ from services.lead.machine.outcome import RULES
 from services.lead.machine.outcome import Outcome as LeadsOutcome
 from services.workers.model.claude import ClaudeModel
 from services.workers.model.retry import Patience
+from tests.attempts import task_request
 from tests.git_project import files_at, git, make_project
 from tests.unit.demo.serving import KEY, Serving
 from tests.unit.demo.serving import serving as serving_claude
-from tests.worker_stage import Worker, serving, task_request
+from tests.worker_stage import Worker, serving
 
 CHECK = """\
 mkdir -p out

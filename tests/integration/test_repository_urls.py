@@ -9,9 +9,10 @@ import pytest
 import trustme
 
 from codeframe.v1 import evidence_pb2
+from tests.attempts import task_request
 from tests.git_https import PASSWORD, USER
 from tests.git_project import files_at, git, make_project
-from tests.worker_stage import serving, task_request, write
+from tests.worker_stage import serving, write
 
 SECRET = "a-key-that-only-git-may-have"
 # What the project's own check looks for: places and variables that only git needs, those of its parents too.

@@ -7,21 +7,11 @@ import pytest
 
 from codeframe.v1 import evidence_pb2
 from services.workers.model.conversation import Conversation
+from tests.attempts import outcome, task_request
 from tests.git_project import commit_files, files_at, git, make_project
-from tests.worker_stage import (
-    Calls,
-    Step,
-    Worker,
-    descendants,
-    last_told,
-    make_python,
-    overwrite,
-    prompt,
-    python_project,
-    serving,
-    task_request,
-    write,
-)
+from tests.processes import descendants
+from tests.python_project import python_project
+from tests.worker_stage import Calls, Step, Worker, last_told, overwrite, prompt, serving, write
 
 FILES = {
     "shop/__init__.py": "",
@@ -39,13 +29,6 @@ SHOWS = "from shop.prices import cheapest\n\n\ndef test_cheapest():\n    assert 
 DEFECT = "cheapest gives the dearest"
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("python") / "venv"
-    make_python(folder)
-    return folder
-
-
 @pytest.fixture
 def project(tmp_path: Path, python: Path) -> Path:
     python_project(tmp_path / "project", python, FILES)
@@ -58,10 +41,6 @@ async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
         yield worker
         assert not set((tmp_path / "data/attempts").iterdir()), "a workspace was left behind"
     assert not descendants(), "a process was left behind"
-
-
-def outcome(result: evidence_pb2.TaskResult) -> str:
-    return evidence_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_")
 
 
 async def do(worker: Worker, project: Path, *steps: Step, **asked: object) -> evidence_pb2.TaskResult:

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2, worker_pb2
+from codeframe.v1 import lead_pb2, state_pb2, worker_pb2
 from services.runtime.channel import open_channel
 from services.workers.model.conversation import Conversation
 from services.workers.outcome import Outcome
+from tests.attempts import outcome, task_request
 from tests.fleet import FILES
 from tests.git_project import git, make_project
 from tests.integration.lead_stage import House, make_house, serve_lead, task
-from tests.worker_stage import Calls, Step, Worker, descendants, serving, task_request, write
+from tests.processes import descendants
+from tests.worker_stage import Calls, Step, Worker, serving, write
 
 MANY = 10
 
@@ -32,10 +34,6 @@ async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
     async with serving(tmp_path / "data", slots=MANY) as worker:
         yield worker
     assert not descendants(), "a process was left behind"
-
-
-def outcome(result: evidence_pb2.TaskResult) -> str:
-    return evidence_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_")
 
 
 def requests(

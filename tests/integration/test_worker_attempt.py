@@ -15,23 +15,11 @@ from google.protobuf import json_format
 from codeframe.v1 import events_pb2, evidence_pb2, state_pb2
 from services.runtime.lag import recording_lag
 from services.workers.model.conversation import Conversation
+from tests.attempts import outcome, task_request, verify_request
 from tests.git_project import bytes_of, commit_files, files_at, git
-from tests.worker_stage import (
-    Calls,
-    Step,
-    Worker,
-    descendants,
-    last_told,
-    make_python,
-    overwrite,
-    prompt,
-    python_project,
-    serving,
-    signal_of,
-    task_request,
-    verify_request,
-    write,
-)
+from tests.processes import descendants
+from tests.python_project import python_project
+from tests.worker_stage import Calls, Step, Worker, last_told, overwrite, prompt, serving, signal_of, write
 
 FILES = {
     "shop/__init__.py": "",
@@ -44,13 +32,6 @@ KNOWN = "tests/test_prices.py::test_total"
 RIGHT = "def mean(prices):\n    return sum(prices) / len(prices)\n"
 WRONG = "def mean(prices):\n    return sum(prices)\n"
 TEST = "from shop.mean import mean\n\n\ndef test_mean():\n    assert mean([1, 3]) == 2\n"
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("python") / "venv"
-    make_python(folder)
-    return folder
 
 
 @pytest.fixture
@@ -76,10 +57,6 @@ async def never(_: Conversation) -> Calls:
 
 def head(project: Path) -> str:
     return git(project, "rev-parse", "HEAD")
-
-
-def outcome(result: evidence_pb2.TaskResult) -> str:
-    return evidence_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_")
 
 
 async def do(worker: Worker, project: Path, *steps: Step, **asked: object) -> evidence_pb2.TaskResult:

@@ -12,17 +12,10 @@ from google.protobuf import json_format
 from codeframe.v1 import evidence_pb2
 from services.workers.model.conversation import Conversation
 from services.workers.setup import find_toolchain
+from tests.attempts import task_request, verify_request
 from tests.git_project import files_at, git
-from tests.worker_stage import (
-    Calls,
-    Worker,
-    descendants,
-    last_told,
-    serving,
-    task_request,
-    verify_request,
-    write,
-)
+from tests.processes import descendants
+from tests.worker_stage import Calls, Worker, last_told, serving, write
 
 VERIFICATION = "cd web && npm test"
 FILES = {

@@ -9,8 +9,9 @@ import pytest
 from google.protobuf import json_format
 
 from codeframe.v1 import evidence_pb2, plan_pb2
+from tests.attempts import plan_request, task_request
 from tests.git_project import branches, make_project
-from tests.worker_stage import Calls, last_told, plan_request, prompt, serving, task_request
+from tests.worker_stage import Calls, last_told, prompt, serving
 
 SUCCEEDED = evidence_pb2.OUTCOME_SUCCEEDED
 FILES = {
