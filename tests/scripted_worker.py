@@ -15,7 +15,7 @@ from uuid import uuid4
 from codeframe.v1 import worker_pb2_grpc
 from services.runtime.server import Server
 from services.runtime.settings import ServerSettings
-from services.workers.attempts import Attempts, Capability
+from services.workers.attempts import Attempts, Capability, Retention
 from services.workers.broadcast import Activity, Broadcast, Phase, TaskInProgress, TestsRan, TurnPaid
 from services.workers.clock import SystemClock
 from services.workers.halt import Halt
@@ -337,6 +337,7 @@ async def serve_worker(
     incarnation: str = "",
     key: str = "",
     pauses: Callable[[], Sequence[Pause]] = lambda: (),
+    retention: Retention | None = None,
 ) -> AsyncIterator[ServedWorker]:
     """Serve a scripted worker on loopback. Leaving kills it and its attempts, as SIGKILL would."""
     settings = ServerSettings("127.0.0.1", port, folder, None, False, "human", "error", 0.0)
@@ -349,6 +350,7 @@ async def serve_worker(
             Capability(roles, slots, "none", planners=frozenset({"planner"})),
             SystemClock(),
             incarnation,
+            retention,
         )
         identity = Identity(name, "0.1.0", "claude-scripted-1", "", key)
         servicer = WorkerServicer(attempts, identity, pauses)

@@ -12,6 +12,7 @@ from rich.text import Text
 from codeframe.cli.account import account, cost, spent
 from codeframe.cli.key import is_anthropic
 from codeframe.cli.names import first_line, outcome, run_state, spoken, task_state
+from codeframe.cli.view import unserved
 from codeframe.client import Client
 from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2
 
@@ -54,7 +55,7 @@ def _heading(run: lead_pb2.Run) -> Iterator[Text]:
     yield Text(f"  base       {run.base_commit}")
     yield Text(f"  branch     {run.branch} at {run.head_commit}")
     if run.unserved_roles:
-        yield Text(f"  no worker serves: {', '.join(run.unserved_roles)}", style="yellow")
+        yield Text(f"  {unserved(run.unserved_roles, run.unserved_reason)}", style="yellow")
 
 
 def _tasks(tasks: Sequence[lead_pb2.Task], by_task: Mapping[str, Sequence[lead_pb2.Attempt]]) -> Table:

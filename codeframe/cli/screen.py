@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codeframe.cli.names import task_state
-from codeframe.cli.view import UNCONFINED, RunView, TaskView
+from codeframe.cli.view import UNCONFINED, RunView, TaskView, unserved
 from codeframe.v1 import state_pb2
 
 COLOURS = {
@@ -94,8 +94,8 @@ class Screen:
             lines.append(Text(UNCONFINED, style="bold yellow"))
         if view.planning:
             lines.append(Text(f"planning: {view.planning}", style="cyan", no_wrap=True, overflow="ellipsis"))
-        if unserved := view.unserved_roles():
-            lines.append(Text(f"no worker serves: {', '.join(unserved)}", style="yellow"))
+        if roles := view.unserved_roles():
+            lines.append(Text(unserved(roles, view.run.unserved_reason), style="yellow"))
         return lines
 
 

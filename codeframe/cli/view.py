@@ -1,7 +1,7 @@
 """What a follower of one run knows of it: folded from a watch's rows and events."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from codeframe.cli.names import first_line, outcome, run_state, spoken, task_state
@@ -105,7 +105,7 @@ class RunView:
         self.run = run
         self.tokens_in = sum(_read(usage) for usage in run.usage)
         self.tokens_out = sum(usage.output_tokens for usage in run.usage)
-        return _unserved(run.unserved_roles) if run.unserved_roles else ""
+        return _unserved(run) if run.unserved_roles else ""
 
     def _take_worker(self, worker: lead_pb2.Worker) -> str:
         if worker.sandbox_mode != "none" or self.unconfined:
@@ -158,10 +158,11 @@ class RunView:
         if changed.HasField("failure"):
             self.run.failure.CopyFrom(changed.failure)
         lines = [f"run: {run_state(changed.status)}"] if changed.status != before else []
-        if self.run.unserved_roles != changed.unserved_roles:
+        if _unserved(self.run) != _unserved(changed):
             self.run.ClearField("unserved_roles")
             self.run.unserved_roles.extend(changed.unserved_roles)
-            lines += [_unserved(changed.unserved_roles)]
+            self.run.unserved_reason = changed.unserved_reason
+            lines += [_unserved(changed)]
         return "\n".join(lines)
 
     def _task_changed(self, journaled: status_pb2.JournaledEvent) -> str:
@@ -187,8 +188,15 @@ class RunView:
         return f"{made.task_id}: commit {made.commit_hash[:10]} {made.message}"
 
 
-def _unserved(roles: Sequence[str]) -> str:
-    return f"no worker serves: {', '.join(roles)}" if roles else "every role is served"
+def _unserved(told: lead_pb2.Run | events_pb2.RunStatusChanged) -> str:
+    if not told.unserved_roles:
+        return "every role is served"
+    return unserved(told.unserved_roles, told.unserved_reason)
+
+
+def unserved(roles: Iterable[str], reason: str) -> str:
+    """Which roles no worker serves, and why, where a worker says."""
+    return f"no worker serves: {', '.join(roles)}" + (f" ({reason})" if reason else "")
 
 
 def _read(usage: evidence_pb2.ModelUsage) -> int:

@@ -824,12 +824,15 @@ class RunStatusChanged(_message.Message):
     BRANCH_FIELD_NUMBER: _builtins.int
     HEAD_COMMIT_FIELD_NUMBER: _builtins.int
     UNSERVED_ROLES_FIELD_NUMBER: _builtins.int
+    UNSERVED_REASON_FIELD_NUMBER: _builtins.int
     status: _state_pb2.RunState.ValueType
     """The run's state."""
     branch: _builtins.str
     """The branch that holds what completed."""
     head_commit: _builtins.str
     """Its commit."""
+    unserved_reason: _builtins.str
+    """Why not, of each worker that has such a role and lacks something for it."""
     @_builtins.property
     def failure(self) -> _state_pb2.RunFailure:
         """Why it failed, where it did."""
@@ -846,10 +849,11 @@ class RunStatusChanged(_message.Message):
         branch: _builtins.str = ...,
         head_commit: _builtins.str = ...,
         unserved_roles: _abc.Iterable[_builtins.str] | None = ...,
+        unserved_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "failure", b"failure", "head_commit", b"head_commit", "status", b"status", "unserved_roles", b"unserved_roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "failure", b"failure", "head_commit", b"head_commit", "status", b"status", "unserved_reason", b"unserved_reason", "unserved_roles", b"unserved_roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

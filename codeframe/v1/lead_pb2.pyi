@@ -98,6 +98,7 @@ class Run(_message.Message):
     CHARGED_FIELD_NUMBER: _builtins.int
     ESTIMATED_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
+    UNSERVED_REASON_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Its id."""
     project: _builtins.str
@@ -120,6 +121,10 @@ class Run(_message.Message):
     """Revision of the last event that changed it."""
     goal: _builtins.str
     """What it is to reach, where it was created with a goal."""
+    unserved_reason: _builtins.str
+    """Why roles are not served, of each worker that has one and lacks something
+    for it, such as a key; empty where no worker has them.
+    """
     @_builtins.property
     def failure(self) -> _state_pb2.RunFailure:
         """Why it failed, where it did."""
@@ -200,10 +205,11 @@ class Run(_message.Message):
         charged: _budget_pb2.Charge | None = ...,
         estimated: _budget_pb2.Charge | None = ...,
         reserved: _budget_pb2.Charge | None = ...,
+        unserved_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "charged", b"charged", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "estimated", b"estimated", "failure", b"failure", "limits", b"limits", "reserved", b"reserved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "budget", b"budget", "charged", b"charged", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "estimated", b"estimated", "failure", b"failure", "goal", b"goal", "head_commit", b"head_commit", "labels", b"labels", "limits", b"limits", "project", b"project", "repository", b"repository", "request_id", b"request_id", "reserved", b"reserved", "revision", b"revision", "run_id", b"run_id", "state", b"state", "title", b"title", "unserved_roles", b"unserved_roles", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_commit", b"base_commit", "branch", b"branch", "budget", b"budget", "charged", b"charged", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "estimated", b"estimated", "failure", b"failure", "goal", b"goal", "head_commit", b"head_commit", "labels", b"labels", "limits", b"limits", "project", b"project", "repository", b"repository", "request_id", b"request_id", "reserved", b"reserved", "revision", b"revision", "run_id", b"run_id", "state", b"state", "title", b"title", "unserved_reason", b"unserved_reason", "unserved_roles", b"unserved_roles", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,7 +585,9 @@ class Worker(_message.Message):
     incarnation: _builtins.str
     """A random id of its process."""
     problem: _builtins.str
-    """Why it cannot be reached, where it cannot."""
+    """Why it is given nothing to do, where it is not: it cannot be reached, or
+    lacks something that it names, such as a key.
+    """
     key_fingerprint: _builtins.str
     """The first 12 hex digits of the sha256 of its key; empty where it has none."""
     @_builtins.property

@@ -844,6 +844,7 @@ class DescribeWorkerResponse(_message.Message):
     MODEL_ENDPOINT_FIELD_NUMBER: _builtins.int
     UNRELEASED_FIELD_NUMBER: _builtins.int
     PROVIDER_PAUSES_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, unique in the fleet."""
     incarnation: _builtins.str
@@ -862,6 +863,10 @@ class DescribeWorkerResponse(_message.Message):
     """Its software's version."""
     model_endpoint: _builtins.str
     """The address that the model is asked at, without credentials."""
+    problem: _builtins.str
+    """Why it starts no task and no plan, with what to do next: it has no key for
+    the model, or no sandbox. Empty where it does.
+    """
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The roles it serves."""
@@ -901,10 +906,11 @@ class DescribeWorkerResponse(_message.Message):
         model_endpoint: _builtins.str = ...,
         unreleased: _abc.Iterable[_builtins.str] | None = ...,
         provider_pauses: _abc.Iterable[_state_pb2.ProviderPause] | None = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "in_flight", b"in_flight", "incarnation", b"incarnation", "key_fingerprint", b"key_fingerprint", "labels", b"labels", "model", b"model", "model_endpoint", b"model_endpoint", "name", b"name", "provider_pauses", b"provider_pauses", "roles", b"roles", "sandbox_mode", b"sandbox_mode", "slots", b"slots", "unreleased", b"unreleased", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "in_flight", b"in_flight", "incarnation", b"incarnation", "key_fingerprint", b"key_fingerprint", "labels", b"labels", "model", b"model", "model_endpoint", b"model_endpoint", "name", b"name", "problem", b"problem", "provider_pauses", b"provider_pauses", "roles", b"roles", "sandbox_mode", b"sandbox_mode", "slots", b"slots", "unreleased", b"unreleased", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

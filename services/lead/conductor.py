@@ -304,11 +304,11 @@ class LeadAgent:
     async def _watch_fleet(self) -> None:
         """Tell which roles are served and which providers held, each time that there may be others, or a
         free slot."""
-        version = 0
+        fleet, version = self._stage.fleet, 0
         with suppress(ConductorEnded):
             while True:
-                version = await self._stage.fleet.changed(version)
-                await self.tell(RolesServed(self._stage.fleet.roles, self._stage.clock()))
+                version = await fleet.changed(version)
+                await self.tell(RolesServed(fleet.roles, self._stage.clock(), fleet.lacks))
                 if (holds := self._holds()) != self.run.core.holds:
                     await self.tell(ProvidersHeld(holds, self._stage.clock()))
 

@@ -78,6 +78,16 @@ class Fleet:
         return frozenset(role for peer in self._listed.values() for role in peer.roles)
 
     @property
+    def lacks(self) -> Mapping[str, str]:
+        """What workers say that they lack for their roles, by role."""
+        found: dict[str, list[str]] = {}
+        for peer in self._listed.values():
+            if peer.lacks and peer.described:
+                for role in peer.described.roles:
+                    found.setdefault(role, []).append(peer.lacks)
+        return {role: "; ".join(told) for role, told in found.items()}
+
+    @property
     def known_roles(self) -> frozenset[str]:
         """Roles of every worker that has answered, though it may be away now."""
         told = (peer.described for peer in self._listed.values() if peer.described)
@@ -260,7 +270,7 @@ class Fleet:
         """Wake those who wait for roles or slots, where there may be others than before."""
         now = asyncio.get_running_loop().time()
         room: list[tuple[object, ...]] = [
-            (peer.address, tuple(peer.roles), peer.free(now)) for peer in self._listed.values()
+            (peer.address, tuple(peer.roles), peer.lacks, peer.free(now)) for peer in self._listed.values()
         ]
         room += self.providers.held()
         if self._freed or room != self._room or not self._version:

@@ -53,8 +53,15 @@ class Peer:
 
     @property
     def roles(self) -> Iterable[str]:
-        """The roles that it serves; none while it does not answer."""
-        return self.described.roles if self.described and not self.problem else ()
+        """The roles that it serves; none while it does not answer, or lacks what they need."""
+        return () if self.problem or not self.described or self.described.problem else self.described.roles
+
+    @property
+    def lacks(self) -> str:
+        """What it says that it lacks for its roles, with its name; empty where it lacks nothing."""
+        if self.problem or not self.described or not self.described.problem:
+            return ""
+        return f"{self.described.name} at {self.address}: {self.described.problem}"
 
     def free(self, now: float) -> int:
         """Slots that neither it nor this lead knows to be taken."""
@@ -109,6 +116,7 @@ class Peer:
             worker.sandbox_mode, worker.model = told.sandbox_mode, told.model
             worker.version, worker.incarnation = told.version, told.incarnation
             worker.key_fingerprint = told.key_fingerprint
+            worker.problem = self.problem or told.problem
             role = next((each.role for each in self.held.values()), "")
             worker.state = self.state(role, now, throttled=throttled)
         if self.seen:

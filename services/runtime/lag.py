@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 def _nobody(seconds: float) -> None:
@@ -13,7 +13,7 @@ def _nobody(seconds: float) -> None:
 class Lag:
     """The longest wait, in seconds, that others in the loop had beyond what they asked for.
 
-    Time for which this thread could have run, while the kernel ran others, is no fault of ours and does
+    Time for which our threads could have run, while the kernel ran others, is no fault of ours and does
     not count.
     """
 
@@ -40,36 +40,40 @@ def recording_lag(
     """
     loop = loop or asyncio.get_running_loop()
     lag = Lag(tell)
-    with _starvation() as starved:
-        timer = loop.call_later(interval, lambda: look())
-        before = starved()
+    timer = loop.call_later(interval, lambda: look())
+    before = _starvation()
 
-        def late() -> float:
-            return max(0.0, loop.time() - timer.when() - (starved() - before))
+    def note() -> None:
+        """What the timer is late by, but for what the machine is to blame for."""
+        nonlocal before
+        starved, before = before, _starvation()
+        lag.note(max(0.0, loop.time() - timer.when() - max(0.0, before - starved)))
 
-        def look() -> None:
-            nonlocal timer, before
-            lag.note(late())
-            timer = loop.call_later(interval, look)
-            before = starved()
+    def look() -> None:
+        nonlocal timer
+        note()
+        timer = loop.call_later(interval, look)
 
-        try:
-            yield lag
-        finally:
-            # What blocked the loop until now never let the timer fire.
-            lag.note(late())
-            timer.cancel()
-
-
-@contextmanager
-def _starvation() -> Iterator[Callable[[], float]]:
-    """Tells the seconds for which this thread waited for a CPU, so far; 0 where the kernel does not say."""
     try:
-        place = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        yield lambda: 0.0
-        return
-    try:
-        yield lambda: int(os.pread(place, 100, 0).split()[1]) / 1e9
+        yield lag
     finally:
-        os.close(place)
+        # What blocked the loop until now never let the timer fire.
+        note()
+        timer.cancel()
+
+
+def _starvation() -> float:
+    """Seconds for which this process's threads waited for a CPU, so far; 0 where the kernel does not say.
+
+    Any thread's: one sent off its CPU with the interpreter's lock in hand keeps the loop waiting, too.
+    """
+    waited = 0
+    with suppress(FileNotFoundError):
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+                place = os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    waited += int(os.read(place, 100).split()[1])
+                finally:
+                    os.close(place)
+    return waited / 1e9

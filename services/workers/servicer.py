@@ -96,6 +96,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             unreleased=self._attempts.unreleased,
             draining=self._attempts.draining,
             sandbox_mode=can.sandbox_mode,
+            problem=can.sandbox_problem or can.model_problem,
             model=identity.model,
             key_fingerprint=identity.key_fingerprint,
             labels=identity.labels,

@@ -99,7 +99,7 @@ async def test_a_role_that_no_worker_serves(house: House, fails: bool) -> None:
         if fails:
             ended = await lead.ended(run.run_id)
             assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_NO_WORKER
-            assert "no worker serves painter; start one" in ended.failure.message
+            assert "no worker serves painter: start one; then create" in ended.failure.message
             assert house.script.requests == [], "nothing was started"
         else:
             waiting = await lead.until(run.run_id, lambda run: run.counts.completed == 1)

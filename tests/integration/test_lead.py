@@ -15,6 +15,7 @@ from codeframe.v1 import evidence_pb2, lead_pb2, plan_pb2, state_pb2
 from services.lead.journal import FLEET, Filter
 from services.lead.reads import Reads
 from services.lead.servicer import LeadServicer
+from services.workers.attempts import Retention
 from services.workers.outcome import Outcome
 from services.workers.work import Baseline, PreviousAttempt, ScopeOverride, TaskWork, VerifyWork
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
@@ -467,20 +468,56 @@ async def test_a_worker_that_drains_is_given_nothing_more(house: House) -> None:
             }
 
 
+async def test_a_worker_without_a_key_serves_nothing_and_says_why(house: House) -> None:
+    async with house.worker("one", slots=3) as one, house.worker("two", roles=("test",)) as two:
+        lacking = replace(one.attempts.capability, model_problem="set ANTHROPIC_API_KEY")
+        able, one.attempts.capability = one.attempts.capability, lacking
+        async with house.lead(one, two) as lead:
+            run = await lead.create(task("a"))
+            waiting = await lead.until(run.run_id, lambda run: bool(run.unserved_roles))
+            assert list(waiting.unserved_roles) == ["backend"]
+            assert waiting.unserved_reason == f"one at {one.address}: set ANTHROPIC_API_KEY"
+            workers = (await lead.stub.ListWorkers(lead_pb2.ListWorkersRequest())).workers
+            assert {each.name: each.problem for each in workers} == {
+                "one": "set ANTHROPIC_API_KEY",
+                "two": "",
+            }
+            refused = await lead.create(
+                task("a"), unserved_role=lead_pb2.UNSERVED_ROLE_POLICY_FAIL, request_id="refused"
+            )
+            ended = await lead.ended(refused.run_id)
+            assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_NO_WORKER
+            assert "set ANTHROPIC_API_KEY; then create the run again" in ended.failure.message
+            one.attempts.capability = able
+            assert (await lead.ended(run.run_id)).state == COMPLETED
+            assert not [each for each in await lead.attempts(run.run_id) if each.outcome == 0]
+
+
 async def test_a_refused_attempt_is_bound_elsewhere_and_costs_nothing(house: House) -> None:
+    house.script.gate("a")
     async with (
-        house.worker("one", slots=3) as one,
+        house.worker("one", slots=3, retention=Retention(unreleased=0)) as one,
         house.worker("two", slots=1) as two,
         house.lead(one, two) as lead,
     ):
-        problem = "ANTHROPIC_API_KEY is not set"
-        one.attempts.capability = replace(one.attempts.capability, model_problem=problem)
-        run = await lead.create(task("a"))
+        run = await lead.create(task("a"), task("b"))
+        await house.script.until_running(f"{run.run_id}.a.1")
+
+        async def refused() -> bool:
+            messages = [each.message for each in await lead.told(run.run_id, "task_status_changed")]
+            return any(
+                message.startswith("NO_FREE_SLOT: attempts that ended hold too much") for message in messages
+            )
+
+        while not await refused():
+            await lead.journal.changed((await lead.journal.bounds()).head)
+        house.script.open("a")
         assert (await lead.ended(run.run_id)).state == COMPLETED
-        last = (await lead.attempts(run.run_id))[-1]
-        assert (last.agent_id, last.number) == ("two/backend", 1)
-        messages = [each.message for each in await lead.told(run.run_id, "task_status_changed")]
-        assert "NO_MODEL_KEY: ANTHROPIC_API_KEY is not set" in messages
+        done = {each.task_id: each for each in await lead.attempts(run.run_id) if each.task_id}
+        assert {name: (each.agent_id, each.number) for name, each in done.items()} == {
+            "a": ("two/backend", 1),
+            "b": ("two/backend", 1),
+        }
 
 
 async def test_the_fleet_tells_each_fact_once_over_restarts_of_the_lead(house: House) -> None:

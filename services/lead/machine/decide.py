@@ -4,7 +4,7 @@ Late, repeated and unknown happenings decide nothing, so the conductor may tell 
 the same thing twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -30,7 +30,7 @@ def create(created: e.RunCreated, time: datetime) -> Draft:
     """The first events of a run: its tasks, which it has but where a goal needs a plan first."""
     draft = Draft(begin(created), time)
     draft.events.append((created, time))
-    draft.tell_run(RunPhase.PLANNING, None, ())
+    draft.tell_run(RunPhase.PLANNING, None)
     if not draft.run.core.planning:
         draft.tell_tasks()
     return draft
@@ -53,7 +53,7 @@ def decide(run: Run, happening: h.Happening) -> Draft:
         case h.Planned():
             if _tell_ended(draft, happening.ended) and draft.run.core.planning:
                 planning.adopt(draft, happening)
-                _roles_served(draft, happening.served)
+                _roles_served(draft, happening.served, {})
                 _start_unverified(draft)
         case h.Answered():
             spending.answered(draft, happening)
@@ -64,7 +64,7 @@ def decide(run: Run, happening: h.Happening) -> Draft:
         case h.EndAsked():
             ask_end(draft, happening.ending)
         case h.RolesServed():
-            _roles_served(draft, happening.roles)
+            _roles_served(draft, happening.roles, happening.lacks)
             _start_unverified(draft)
         case h.ProvidersHeld():
             provider.held(draft, happening)
@@ -244,7 +244,8 @@ def _base_verified(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
 
 
 def _start_tasks(draft: Draft) -> None:
-    draft.tell_run(RunPhase.RUNNING, None, draft.run.core.unserved)
+    core = draft.run.core
+    draft.tell_run(RunPhase.RUNNING, None, core.unserved, core.unserved_reason)
     for task in draft.run.ready:
         draft.tell_ready(task)
 
@@ -256,7 +257,7 @@ def _start_unverified(draft: Draft) -> None:
         _start_tasks(draft)
 
 
-def _roles_served(draft: Draft, served: Iterable[str]) -> None:
+def _roles_served(draft: Draft, served: Iterable[str], lacks: Mapping[str, str]) -> None:
     run = draft.run
     if run.core.phase is RunPhase.CANCELLING:
         return
@@ -264,22 +265,15 @@ def _roles_served(draft: Draft, served: Iterable[str]) -> None:
     needed |= {check.role for check in run.core.checks if not check.report_attempt}
     needed |= {PLANNER} if run.core.planning else set()
     unserved = tuple(sorted(needed - set(served)))
-    if unserved == run.core.unserved:
+    reason = clip("; ".join(dict.fromkeys(lacks[role] for role in unserved if role in lacks)))
+    if (unserved, reason) == (run.core.unserved, run.core.unserved_reason):
         return
     before = set(run.core.unserved)
-    draft.tell_run(run.core.phase, None, unserved)
+    draft.tell_run(run.core.phase, None, unserved, reason)
     nothing_started = all(attempt.kind is AttemptKind.PLAN for attempt in run.attempts.values())
     if unserved and run.facts.fail_unserved and run.core.phase is RunPhase.PLANNING and nothing_started:
-        ask_end(
-            draft,
-            Ending(
-                RunPhase.FAILED,
-                RunFailure(
-                    RunFailureReason.NO_WORKER,
-                    f"no worker serves {', '.join(unserved)}; start one, and create the run again",
-                ),
-            ),
-        )
+        told = f"no worker serves {', '.join(unserved)}: {reason or 'start one'}; then create the run again"
+        ask_end(draft, Ending(RunPhase.FAILED, RunFailure(RunFailureReason.NO_WORKER, told)))
     elif run.core.phase is RunPhase.RUNNING:
         for task in run.ready:
             if task.spec.role in before ^ set(unserved):

@@ -53,21 +53,26 @@ class Draft:
         if waits_for_budget(self.run, task):
             waiting = WaitingFor.BUDGET
         previous = task.previous
+        if unserved and not message:
+            reason = self.run.core.unserved_reason
+            message = f"no worker serves the role {task.spec.role}" + (f": {reason}" if reason else "")
         self.emit(
             TaskStatusChanged(
                 task.id,
                 TaskState.PENDING,
                 waiting_for=waiting,
                 reason=previous.outcome if previous else None,
-                message=clip(message) or (f"no worker serves the role {task.spec.role}" if unserved else ""),
+                message=clip(message),
                 retry_time=hold.until if hold and waiting is WaitingFor.PROVIDER else None,
             )
         )
 
-    def tell_run(self, phase: RunPhase, failure: RunFailure | None, unserved: tuple[str, ...]) -> None:
-        """The run's state changed, or which roles it waits for."""
+    def tell_run(
+        self, phase: RunPhase, failure: RunFailure | None, unserved: tuple[str, ...] = (), reason: str = ""
+    ) -> None:
+        """The run's state changed, or which roles it waits for and why."""
         run = self.run
-        self.emit(RunStatusChanged(phase, failure, run.facts.branch, run.core.head, unserved))
+        self.emit(RunStatusChanged(phase, failure, run.facts.branch, run.core.head, unserved, reason))
 
     def tell_tasks(self) -> None:
         """There are tasks: they wait for the base to be verified, or for others."""

@@ -21,7 +21,7 @@ def settle(draft: Draft) -> None:
     """Take the steps to the end that are due: tell CANCELLING, drop the candidate, end."""
     run = draft.run
     if run.core.ending and run.core.phase is not RunPhase.CANCELLING:
-        draft.tell_run(RunPhase.CANCELLING, run.core.ending.failure, ())
+        draft.tell_run(RunPhase.CANCELLING, run.core.ending.failure)
     if run.core.phase is RunPhase.CANCELLING:
         if run.core.candidate and not run.core.integrating:
             draft.emit(e.CandidateDropped(run.core.candidate.number))
@@ -38,7 +38,7 @@ def _end_as_asked(draft: Draft) -> None:
         if not task.state.final:
             draft.emit(e.TaskStatusChanged(task.id, TaskState.CANCELLED, message=ending.message))
     draft.tell_progress()
-    draft.tell_run(ending.state, ending.failure, ())
+    draft.tell_run(ending.state, ending.failure)
 
 
 def _end_by_itself(draft: Draft) -> None:
@@ -50,4 +50,4 @@ def _end_by_itself(draft: Draft) -> None:
         shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
         state = RunPhase.FAILED
         failure = RunFailure(RunFailureReason.TASKS_FAILED, f"{len(failed)} failed: {shown}")
-    draft.tell_run(state, failure, ())
+    draft.tell_run(state, failure)

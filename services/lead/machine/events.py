@@ -28,6 +28,7 @@ class RunStatusChanged:
     branch: str = ""
     head: str = ""
     unserved: tuple[str, ...] = ()
+    unserved_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

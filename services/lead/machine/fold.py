@@ -33,7 +33,13 @@ def fold(run: Run, event: e.Event, time: datetime) -> None:
     match event:
         case e.RunStatusChanged():
             end_time = time if event.state.final else None
-            run.update(phase=event.state, failure=event.failure, end_time=end_time, unserved=event.unserved)
+            run.update(
+                phase=event.state,
+                failure=event.failure,
+                end_time=end_time,
+                unserved=event.unserved,
+                unserved_reason=event.unserved_reason,
+            )
         case e.TaskStatusChanged():
             _task_status(run, event)
         case e.AttemptStarted():

@@ -1,7 +1,7 @@
 """What the conductor tells the machine. Each carries its instant: the machine has no clock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from codeframe.plan import PlannedTask
@@ -139,10 +139,14 @@ class EndAsked:
 
 @dataclass(frozen=True, slots=True)
 class RolesServed:
-    """Which roles some worker serves now."""
+    """Which roles some worker serves now.
+
+    `lacks` is what workers that have other roles said they lack for them, by role.
+    """
 
     roles: frozenset[str]
     time: datetime
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

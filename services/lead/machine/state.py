@@ -198,6 +198,7 @@ class RunCore:
     verifications: int = 0
     green: tuple[Green, ...] = ()
     unserved: tuple[str, ...] = ()
+    unserved_reason: str = ""
     holds: tuple[Hold, ...] = ()
     usage: tuple[Usage, ...] = ()
     wall_time: timedelta = timedelta()

@@ -34,6 +34,7 @@ def event_to_proto(event: e.PublicEvent, run_id: str, project: str, time: dateti
             changed.status = value_of(state_pb2.RunState, "RUN_STATE", event.state)
             changed.branch, changed.head_commit = event.branch, event.head
             changed.unserved_roles.extend(event.unserved)
+            changed.unserved_reason = event.unserved_reason
             if event.failure:
                 changed.failure.CopyFrom(failure_to_proto(event.failure))
         case e.TaskStatusChanged():
@@ -155,7 +156,10 @@ def event_from_proto(message: events_pb2.Event) -> e.PublicEvent | None:
             failure = _failure_from(run.failure) if run.HasField("failure") else None
             if state is None:
                 return None
-            return e.RunStatusChanged(state, failure, run.branch, run.head_commit, tuple(run.unserved_roles))
+            unserved = tuple(run.unserved_roles)
+            return e.RunStatusChanged(
+                state, failure, run.branch, run.head_commit, unserved, run.unserved_reason
+            )
         case "task_status_changed":
             return _task_status_from(message.task_status_changed)
         case "attempt_started":

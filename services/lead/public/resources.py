@@ -39,6 +39,7 @@ def run_to_proto(run: Run) -> lead_pb2.Run:
         usage=[usage_to_proto(usage) for usage in core.usage],
         limits=_limits(facts.limits),
         unserved_roles=core.unserved,
+        unserved_reason=core.unserved_reason,
         counts=lead_pb2.TaskCounts(
             total=len(run.tasks),
             unverified=run.unverified,

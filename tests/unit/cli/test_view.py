@@ -109,6 +109,7 @@ def test_roles_that_no_worker_serves_are_told_as_that_changes() -> None:
     told = [
         events_pb2.RunStatusChanged(status=planning),
         events_pb2.RunStatusChanged(status=planning, unserved_roles=["planner"]),
+        events_pb2.RunStatusChanged(status=planning, unserved_roles=["planner"], unserved_reason="w: no key"),
         events_pb2.RunStatusChanged(status=planning),
     ]
     lines = []
@@ -116,7 +117,12 @@ def test_roles_that_no_worker_serves_are_told_as_that_changes() -> None:
         lines.append(view.apply(event(run_status_changed=each)))
         shown = "no worker serves: planner" in picture(view)
         assert shown is bool(each.unserved_roles)
-    assert lines == ["run: PLANNING", "no worker serves: planner", "every role is served"]
+    assert lines == [
+        "run: PLANNING",
+        "no worker serves: planner",
+        "no worker serves: planner (w: no key)",
+        "every role is served",
+    ]
 
 
 def test_a_retry_says_why() -> None:

@@ -326,6 +326,19 @@ def test_a_role_that_nobody_serves_is_said_at_once() -> None:
     assert driver.waiting("b") is WaitingFor.SLOT
 
 
+def test_what_a_worker_lacks_for_a_role_is_told_as_it_changes() -> None:
+    driver = Driver(task("a"), task("b", role="docs"))
+    driver.verify_base()
+    no_key = {"docs": "writer at docs:1: set ANTHROPIC_API_KEY", "test": "of no interest to this run"}
+    told = driver.tell(h.RolesServed(frozenset({"backend"}), driver.tick(), no_key))
+    assert [each.unserved_reason for each in told if isinstance(each, e.RunStatusChanged)] == [no_key["docs"]]
+    assert driver.run.core.unserved_reason == no_key["docs"]
+    driver.assert_stored_truly()
+    driver.tell(h.RolesServed(frozenset({"backend", "docs"}), driver.tick()))
+    driver.tell(h.RolesServed(frozenset({"backend"}), driver.tick(), no_key))
+    assert driver.run.tasks["b"].message == f"no worker serves the role docs: {no_key['docs']}"
+
+
 def test_a_repeated_happening_decides_nothing() -> None:
     driver = Driver(task("a"))
     driver.verify_base()
