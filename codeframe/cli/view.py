@@ -10,6 +10,8 @@ from codeframe.v1 import events_pb2, evidence_pb2, lead_pb2, state_pb2, status_p
 
 UNCONFINED = "SANDBOX NONE: commands of the project are not confined"
 
+_GOES_ON = (state_pb2.RUN_STATE_PLANNING, state_pb2.RUN_STATE_RUNNING)
+
 
 @dataclass(slots=True)
 class TaskView:
@@ -162,7 +164,8 @@ class RunView:
             self.run.ClearField("unserved_roles")
             self.run.unserved_roles.extend(changed.unserved_roles)
             self.run.unserved_reason = changed.unserved_reason
-            lines += [_unserved(changed)]
+            if changed.unserved_roles or changed.status in _GOES_ON:  # a run that ends waits for no role
+                lines += [_unserved(changed)]
         return "\n".join(lines)
 
     def _task_changed(self, journaled: status_pb2.JournaledEvent) -> str:

@@ -125,6 +125,14 @@ def test_roles_that_no_worker_serves_are_told_as_that_changes() -> None:
     ]
 
 
+def test_a_run_that_ends_for_want_of_a_worker_does_not_say_that_all_is_served() -> None:
+    view = view_of()
+    lacking = events_pb2.RunStatusChanged(status=state_pb2.RUN_STATE_PLANNING, unserved_roles=["docs"])
+    view.apply(event(run_status_changed=lacking))
+    ending = events_pb2.RunStatusChanged(status=state_pb2.RUN_STATE_CANCELLING)
+    assert view.apply(event(run_status_changed=ending)) == "run: CANCELLING"
+
+
 def test_a_retry_says_why() -> None:
     view = view_of(task(state=state_pb2.TASK_STATE_IN_PROGRESS))
     ended = events_pb2.AttemptEnded(
