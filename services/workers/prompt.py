@@ -113,7 +113,7 @@ def _previous(previous: PreviousAttempt, *, is_here: bool) -> str:
 def correction_prompt(number: int, limit: int, verdict: Verdict) -> str:
     """Say what a verification found, for the correction that follows."""
     return (
-        f"Your work is not accepted: {verdict.summary}\n\n"
-        f"{clip(verdict.text, MAX_FINDINGS)}\n\n"
+        f"Your work is not accepted:\n\n"
+        f"{clip(verdict.message, MAX_FINDINGS)}\n\n"
         f"This is correction {number} of {limit}. Find the cause, correct your work, and end your turn again."
     )

@@ -203,13 +203,23 @@ async def test_a_failure_says_once_what_is_red(start: Start, text: str, message:
 async def test_a_correction_is_told_the_failing_output(start: Start) -> None:
     attempt = start(done(), done(), verdicts=[RED, GREEN])
     await attempt.agent.execute_task(TASK)
-    assert "FAILED test_sum: assert 3 == 4" in attempt.told(2)
+    assert attempt.told(2).startswith(
+        "Your work is not accepted:\n\n1 of 3 tests failed\n\nFAILED test_sum: assert 3 == 4\n\n"
+    )
     assert "correction 1 of 3" in attempt.told(2)
     assert attempt.corrections == [
         Correction(1, 3, CorrectionStatus.STARTED, "1 of 3 tests failed"),
         Correction(1, 3, CorrectionStatus.SUCCEEDED),
     ]
     assert TaskInProgress(Phase.CORRECTING, 80) in attempt.notices
+
+
+async def test_a_correction_says_once_what_is_red(start: Start) -> None:
+    red = Verdict(green=False, summary="1 red: answer", text="1 red: answer\n\nassert 41 == 42")
+    attempt = start(done(), done(), verdicts=[red, GREEN])
+    await attempt.agent.execute_task(TASK)
+    assert attempt.told(2).count("1 red: answer") == 1
+    assert "assert 41 == 42" in attempt.told(2)
 
 
 async def test_no_tests_wastes_no_correction(start: Start) -> None:
