@@ -46,13 +46,17 @@ def watch(run_id: str | None, folder: Path, lead: str | None) -> None:
 
 async def _watch(address: str, run_id: str | None) -> int:
     async with Client(address) as client:
-        if run_id is None:
-            newest = (await client.list_runs(lead_pb2.ListRunsRequest(page_size=1))).runs
-            if not newest:
-                raise CommandFailed("there is no run yet")
-            run_id = newest[0].run_id
-        _, code = await follow_and_report(client, await client.get_run(run_id), own=False)
+        run = await client.get_run(run_id) if run_id else await _newest(client)
+        _, code = await follow_and_report(client, run, own=False)
         return code
+
+
+async def _newest(client: Client) -> lead_pb2.Run:
+    """Raises CommandFailed where there is none."""
+    newest = (await client.list_runs(lead_pb2.ListRunsRequest(page_size=1))).runs
+    if not newest:
+        raise CommandFailed("there is no run yet: start one with `codeframe run`")
+    return newest[0]
 
 
 @click.command()
@@ -76,7 +80,7 @@ async def _runs(address: str, project: str) -> None:
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="[RUN]", required=False)
 @click.option(
     "--artifact",
     nargs=2,
@@ -85,15 +89,15 @@ async def _runs(address: str, project: str) -> None:
 )
 @data_dir
 @lead_address
-def show(run_id: str, artifact: tuple[str, str] | None, folder: Path, lead: str | None) -> None:
-    """Show RUN: its tasks, its attempts with their evidence and artifacts, and what it took."""
+def show(run_id: str | None, artifact: tuple[str, str] | None, folder: Path, lead: str | None) -> None:
+    """Show RUN (default: the newest): its tasks, its attempts with their evidence, and what it took."""
     run_async(_show(find_lead(lead, folder), run_id, artifact))
 
 
-async def _show(address: str, run_id: str, artifact: tuple[str, str] | None) -> None:
+async def _show(address: str, run_id: str | None, artifact: tuple[str, str] | None) -> None:
     async with Client(address) as client:
         if artifact is None:
-            await report(client, run_id, console, attempts=True)
+            await report(client, run_id or (await _newest(client)).run_id, console, attempts=True)
             return
         async for chunk in client.read_artifact(*artifact):
             sys.stdout.buffer.write(chunk)

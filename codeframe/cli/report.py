@@ -127,10 +127,10 @@ def _attempt(attempt: lead_pb2.Attempt) -> Iterator[Text]:
         yield Text(f"  {UNVERIFIED}", style="yellow")
     for run in result.verifications:
         yield Text(f"  {_counts(run)} by {run.command} of {run.commit[:10]}")
-    if result.HasField("mutation_check"):
-        yield Text(f"  {_mutants(result.mutation_check)}")
         if run.summary:
             yield Text(f"    {first_line(run.summary)}")
+    if result.HasField("mutation_check"):
+        yield Text(f"  {_mutants(result.mutation_check)}")
     for artifact in result.artifacts:
         cut = ", truncated" if artifact.truncated else ""
         yield Text(f"  artifact {artifact.name}: {artifact.size:,} bytes{cut}")

@@ -137,6 +137,25 @@ async def test_runs_workers_and_cancel(lead: CannedLead) -> None:
         assert await told("show", "nope", "--lead", address) == (1, "Error: no run nope\n")
 
 
+async def test_show_without_a_run_shows_the_newest(lead: CannedLead) -> None:
+    async with serve(lead) as address:
+        code, out = await told("show", "--lead", address)
+        assert (code, out.splitlines()[0]) == (0, "run r1 RUNNING: Orders [bold]")
+        lead.runs.clear()
+        none = "Error: there is no run yet: start one with `codeframe run`\n"
+        assert await told("show", "--lead", address) == (1, none)
+
+
+async def test_show_says_why_a_verification_was_red(lead: CannedLead) -> None:
+    red = evidence_pb2.Verification(command="pytest", commit="e" * 40, failed=1, summary="red: t.py::test_a")
+    lead.attempts[0].result.verifications.insert(0, red)
+    async with serve(lead) as address:
+        _, out = await told("show", "r1", "--lead", address)
+    shown = out[out.index("red: 0 passed, 1 failed") :].splitlines()
+    assert shown[1] == "    red: t.py::test_a"
+    assert shown[2].startswith("  green: 4 passed")
+
+
 async def test_show_says_what_nothing_verified(lead: CannedLead) -> None:
     lead.runs[0].counts.unverified = 1
     lead.tasks[1].unverified = True
