@@ -13,6 +13,7 @@ from codeframe.v1.events_pb2 import PlanProposed
 from codeframe.v1.status_pb2 import JournaledEvent
 
 DETACH_SECONDS = 5.0
+FLEET = "fleet"  # beside the run: its workers, and their providers
 # A lead that ends old connections is not worth a line; one that stays away is.
 _TELLING_FAILURES = 3
 
@@ -50,9 +51,7 @@ async def follow(client: Client, run_id: str, screen: Screen, view: RunView, *, 
 
 
 async def _show(client: Client, run_id: str, screen: Screen, view: RunView) -> None:
-    async for worker in client.workers():
-        screen.changed(view.apply(worker))
-    async with client.watch(run_ids=[run_id]) as watch:
+    async with client.watch(run_ids=[run_id, FLEET]) as watch:
         async for item in watch:
             if isinstance(item, WatchBroken) and item.failures == _TELLING_FAILURES:
                 screen.note(f"the lead does not answer ({item.error.message}); asking on")

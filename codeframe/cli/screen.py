@@ -1,6 +1,7 @@
 """How a run is shown while it goes on: a live table on a terminal, plain lines elsewhere."""
 
 import asyncio
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -94,6 +95,7 @@ class Screen:
             lines.append(Text(UNCONFINED, style="bold yellow"))
         if view.planning:
             lines.append(Text(f"planning: {view.planning}", style="cyan", no_wrap=True, overflow="ellipsis"))
+        lines += [Text(told, style="yellow") for told in view.paused(datetime.now(UTC))]
         if roles := view.unserved_roles():
             lines.append(Text(unserved(roles, view.run.unserved_reason), style="yellow"))
         return lines

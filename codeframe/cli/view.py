@@ -3,6 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from codeframe.cli.names import first_line, outcome, run_state, spoken, task_state
 from codeframe.client import SnapshotStarted, WatchItem
@@ -30,7 +33,7 @@ class TaskView:
                 if task.waiting_for == state_pb2.WAITING_FOR_DEPENDENCIES:
                     waiting = ", ".join(task.depends_on)
                 if task.waiting_for == state_pb2.WAITING_FOR_PROVIDER and task.HasField("retry_time"):
-                    waiting += f" until {task.retry_time.ToDatetime():%H:%M:%S} UTC"
+                    waiting += f" until {_clock(task.retry_time)}"
                 why = f" after {outcome(task.reason)}" if task.reason else ""
                 return f"waits for {waiting}{why}" if task.waiting_for else why.strip()
             case state_pb2.TASK_STATE_IN_PROGRESS:
@@ -61,6 +64,8 @@ class RunView:
     planner: str = ""
     planning: str = ""
     """What the attempt that makes a plan does, while it does."""
+    throttled: dict[str, events_pb2.ProviderThrottled] = field(default_factory=dict)
+    """What was told last of providers that asked to wait, by model family."""
 
     def apply(self, item: WatchItem) -> str:
         """Fold one item in; the line that it is worth, or nothing."""
@@ -94,6 +99,14 @@ class RunView:
         waited_for = {each.task.role for each in self.tasks.values() if each.task.waiting_for == waiting}
         return sorted(waited_for.union(self.run.unserved_roles))
 
+    def paused(self, now: datetime) -> list[str]:
+        """The providers that ask to wait, or were given up and not tried since: a line each."""
+        return [
+            _provider(told)
+            for told in self.throttled.values()
+            if told.unavailable or told.resume_time.ToDatetime(UTC) > now
+        ]
+
     def plan(self, title: str) -> str:
         """The plan that was made of the run's goal: a line for each task, in plan order."""
         lines = [f"the plan: {title}"]
@@ -110,10 +123,26 @@ class RunView:
         return _unserved(run) if run.unserved_roles else ""
 
     def _take_worker(self, worker: lead_pb2.Worker) -> str:
-        if worker.sandbox_mode != "none" or self.unconfined:
-            return ""
-        self.unconfined = True
-        return UNCONFINED
+        lines = []
+        for pause in worker.provider_pauses:
+            told = events_pb2.ProviderThrottled(
+                model_family=pause.model_family, resume_time=pause.resume_time
+            )
+            if self.throttled.get(pause.model_family) != told:
+                lines.append(_provider(told))
+            self.throttled[pause.model_family] = told
+        if worker.sandbox_mode == "none" and not self.unconfined:
+            self.unconfined = True
+            lines.append(UNCONFINED)
+        return "\n".join(lines)
+
+    def _take_throttled(self, event: events_pb2.Event) -> str:
+        told = event.provider_throttled
+        if told.resume_time.ToDatetime() <= event.event_time.ToDatetime():
+            self.throttled.pop(told.model_family, None)
+            return f"{told.model_family}: the provider serves again"
+        self.throttled[told.model_family] = told
+        return _provider(told)
 
     def _event(self, journaled: status_pb2.JournaledEvent) -> str:
         event = journaled.event
@@ -145,6 +174,8 @@ class RunView:
                 return _attempt(event.attempt_ended)
             case "commit_created":
                 return self._commit(event.commit_created)
+            case "provider_throttled":
+                return self._take_throttled(event)
             case _:
                 pass
         return ""
@@ -200,6 +231,17 @@ def _unserved(told: lead_pb2.Run | events_pb2.RunStatusChanged) -> str:
 def unserved(roles: Iterable[str], reason: str) -> str:
     """Which roles no worker serves, and why, where a worker says."""
     return f"no worker serves: {', '.join(roles)}" + (f" ({reason})" if reason else "")
+
+
+def _provider(told: events_pb2.ProviderThrottled) -> str:
+    at = _clock(told.resume_time)
+    if told.unavailable:
+        return f"{told.model_family}: the provider was given up; one attempt asks it again at {at}"
+    return f"{told.model_family}: the provider asks to wait until {at}"
+
+
+def _clock(instant: Timestamp) -> str:
+    return f"{instant.ToDatetime():%H:%M:%S} UTC"
 
 
 def _read(usage: evidence_pb2.ModelUsage) -> int:

@@ -41,8 +41,9 @@ class StatusServiceStub:
 
     Waits: for ever, unless the request names runs or tasks: then the stream
     closes OK once all of them are final and everything was sent, at once if
-    they already are. A reader's pace costs nobody else anything: one that is
-    slow rereads the journal.
+    they already are; "fleet", named beside them, holds it open no longer. A
+    reader's pace costs nobody else anything: one that is slow rereads the
+    journal.
     May be repeated: yes, with the last cursor that the reader saw; the server
     ends a connection from time to time, and a client simply asks again.
     Status: INVALID_ARGUMENT, mend the request. NOT_FOUND, a run or task named
@@ -62,8 +63,9 @@ class StatusServiceAsyncStub(StatusServiceStub):
 
     Waits: for ever, unless the request names runs or tasks: then the stream
     closes OK once all of them are final and everything was sent, at once if
-    they already are. A reader's pace costs nobody else anything: one that is
-    slow rereads the journal.
+    they already are; "fleet", named beside them, holds it open no longer. A
+    reader's pace costs nobody else anything: one that is slow rereads the
+    journal.
     May be repeated: yes, with the last cursor that the reader saw; the server
     ends a connection from time to time, and a client simply asks again.
     Status: INVALID_ARGUMENT, mend the request. NOT_FOUND, a run or task named
@@ -86,8 +88,9 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Waits: for ever, unless the request names runs or tasks: then the stream
         closes OK once all of them are final and everything was sent, at once if
-        they already are. A reader's pace costs nobody else anything: one that is
-        slow rereads the journal.
+        they already are; "fleet", named beside them, holds it open no longer. A
+        reader's pace costs nobody else anything: one that is slow rereads the
+        journal.
         May be repeated: yes, with the last cursor that the reader saw; the server
         ends a connection from time to time, and a client simply asks again.
         Status: INVALID_ARGUMENT, mend the request. NOT_FOUND, a run or task named

@@ -161,9 +161,10 @@ class StatusServicer:
 
     async def _end(self, request: status_pb2.WatchEventsRequest) -> int | None:
         """The revision up to which all must be sent, once every run or task named is final."""
-        if not request.run_ids:
+        runs = [run_id for run_id in request.run_ids if run_id != FLEET]  # which is never final
+        if not runs:
             return None
-        for run_id in request.run_ids:
+        for run_id in runs:
             if await self._journal.unfinished(run_id, frozenset(request.task_ids)):
                 return None
         return (await self._journal.bounds()).head

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -42,6 +43,42 @@ def test_what_nothing_verified_says_so_wherever_it_completed() -> None:
     assert view.apply(changed("api", state_pb2.TASK_STATE_COMPLETED)) == "api: completed, UNVERIFIED"
     done = task("docs", state=state_pb2.TASK_STATE_COMPLETED, unverified=True, commit="a" * 40)
     assert view_of(done).tasks["docs"].what == "aaaaaaaaaa UNVERIFIED"
+
+
+def instant(text: str) -> Timestamp:
+    made = Timestamp()
+    made.FromJsonString(f"2026-11-01T{text}Z")
+    return made
+
+
+def throttled(now: str, until: str, *, unavailable: bool = False) -> status_pb2.JournaledEvent:
+    told = events_pb2.ProviderThrottled(
+        model_family="claude-sonnet", resume_time=instant(until), unavailable=unavailable
+    )
+    return event(event_time=instant(now), provider_throttled=told)
+
+
+def test_a_provider_that_asks_to_wait_is_shown_until_then() -> None:
+    view = view_of()
+    waits = "claude-sonnet: the provider asks to wait until 12:00:30 UTC"
+    assert view.apply(throttled("12:00:00", "12:00:30")) == waits
+    assert view.paused(datetime(2026, 11, 1, 12, 0, 29, tzinfo=UTC)) == [waits]
+    after = datetime(2026, 11, 1, 12, 0, 31, tzinfo=UTC)
+    assert view.paused(after) == []
+    given_up = "claude-sonnet: the provider was given up; one attempt asks it again at 12:00:30 UTC"
+    assert view.apply(throttled("12:00:00", "12:00:30", unavailable=True)) == given_up
+    assert view.paused(after) == [given_up], "until that one was served"
+    assert view.apply(throttled("12:00:33", "12:00:33")) == "claude-sonnet: the provider serves again"
+    assert view.paused(after) == []
+
+
+def test_a_pause_that_held_before_is_told_by_the_workers() -> None:
+    view, worker = view_of(), lead_pb2.Worker(name="w", sandbox_mode="bubblewrap")
+    worker.provider_pauses.add(model_family="claude-opus", resume_time=instant("12:00:30"))
+    told = "claude-opus: the provider asks to wait until 12:00:30 UTC"
+    assert view.apply(worker) == told
+    assert view.apply(worker) == "", "once, whichever workers meet it"
+    assert view.paused(datetime(2026, 11, 1, 12, tzinfo=UTC)) == [told]
 
 
 def test_each_transition_of_a_task_is_a_line() -> None:

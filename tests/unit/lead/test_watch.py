@@ -202,6 +202,19 @@ async def test_a_watch_of_runs_closes_once_all_are_over_and_sent(tmp_path: Path)
         assert {run.revision for message in snapshot for run in message.runs} == {4, 6}
 
 
+async def test_the_fleet_beside_a_run_is_told_and_holds_no_watch_open(tmp_path: Path) -> None:
+    async with served(tmp_path) as lead:
+        async with watching(lead.address, run_ids=["fleet"]) as messages:  # of which nothing is told yet
+            await until(messages, 0)
+            await lead.create("a")
+            await lead.fleet("w/test")
+            assert [each.event.run_id for each in (await until(messages, 2))[-1].events] == ["fleet"]
+        async with watching(lead.address, run_ids=["a", "fleet"], cursor="") as messages:
+            await until(messages, 2)
+            await lead.end("a")
+            assert [each.revision async for message in messages for each in message.events] == [3]
+
+
 async def test_a_watch_of_tasks_closes_once_those_are_final(tmp_path: Path) -> None:
     async with served(tmp_path) as lead:
         await lead.create("a", tasks=3)
