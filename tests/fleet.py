@@ -1,9 +1,7 @@
 """Lead, three workers, gateway and the scripted Claude, each a process of its own, on a real repository."""
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import yaml
 from codeframe.v1 import plan_pb2
 from services.runtime.stacks import task_stacks
 from tests.git_project import make_project
+from tests.server_process import ServerProcess, plain_environment, start_server
 
 KEY = "scripted-key"
 ROLES = ("backend", "frontend", "test")
@@ -43,22 +42,22 @@ FILES = {
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Addresses, `host:port`, and process ids by name: claude, lead, gateway and the three roles."""
+    """Addresses, `host:port`, and processes by name: claude, lead, gateway and the three roles."""
 
     folder: Path
     project: Path
     addresses: Mapping[str, str]
-    processes: Mapping[str, asyncio.subprocess.Process]
+    processes: Mapping[str, ServerProcess]
     restart: Callable[[str], Awaitable[None]]
 
     @property
     def servers(self) -> dict[str, int]:
         """Process ids of the servers that are ours."""
-        return {name: process.pid for name, process in self.processes.items() if name != "claude"}
+        return {name: each.process.pid for name, each in self.processes.items() if name != "claude"}
 
     def tell_stacks(self) -> None:
         """Have every server log where everything in it stands."""
-        for process in self.processes.values():
+        for process in (each.process for each in self.processes.values()):
             if process.returncode is None:
                 process.send_signal(signal.SIGUSR1)
 
@@ -131,66 +130,30 @@ class _Maker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.processes: dict[str, asyncio.subprocess.Process] = {}
-        self._starts: dict[str, Callable[[str], Awaitable[None]]] = {}
+        self.processes: dict[str, ServerProcess] = {}
+        self._starts: dict[str, Callable[[int], Awaitable[ServerProcess]]] = {}
 
     async def start(self, name: str, module: str, *flags: str, env: Mapping[str, str] | None = None) -> None:
         """Start a process at any free port."""
-        self._starts[name] = lambda port: self._start(name, module, *flags, port=port, env=env)
-        await self._starts[name]("0")
+        environment, data = plain_environment(**(env or {})), self._folder / name
+        self._starts[name] = lambda port: start_server(module, data, *flags, port=port, env=environment)
+        self.processes[name] = await self._starts[name](0)
 
     async def restart(self, name: str) -> None:
         """Start a process that has ended again, at its address; it answers once this returns."""
-        port = (await self.address(name)).rpartition(":")[2]
-        self._ready(name).unlink()
-        await self._starts[name](port)
+        port = self.processes[name].ready.read_text().rpartition(":")[2]
+        self.processes[name] = await self._starts[name](int(port))
         await self.address(name)
-
-    async def _start(
-        self, name: str, module: str, *flags: str, port: str, env: Mapping[str, str] | None
-    ) -> None:
-        inherited = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith(("CODEFRAME_", "ANTHROPIC_"))
-        }
-        where = (
-            "--port",
-            port,
-            "--data-dir",
-            str(self._folder / name),
-            "--ready-file",
-            str(self._ready(name)),
-        )
-        with (self._folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", module, "--exit-with-parent", *where, *flags),
-                env=inherited | dict(env or {}),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-            )
-
-    def _ready(self, name: str) -> Path:
-        return self._folder / f"{name}.ready"
 
     async def address(self, name: str) -> str:
         """Where a process answers, once it does."""
-        while not self._ready(name).exists():
-            assert self.processes[name].returncode is None, f"{name} ended; see {name}.log"
-            await asyncio.sleep(0.02)
-        return self._ready(name).read_text().strip()
+        return await self.processes[name].address()
 
     async def stop(self) -> None:
-        for name in reversed(self.processes):
-            if (process := self.processes[name]).returncode is None:
-                process.terminate()
         try:
             async with asyncio.timeout(30):
-                for process in self.processes.values():
-                    await process.wait()
+                for server in reversed(self.processes.values()):
+                    await server.stop()
         finally:
-            for process in self.processes.values():
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+            for server in self.processes.values():
+                await server.stop(kill=True)

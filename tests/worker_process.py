@@ -1,11 +1,9 @@
 """A worker as a process of its own, and the scripted Claude that it asks."""
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from codeframe.v1 import worker_pb2, worker_pb2_grpc
+from codeframe.v1 import evidence_pb2, worker_pb2, worker_pb2_grpc
 from services.runtime.channel import open_channel
+from tests.server_process import ServerProcess, plain_environment, start_server
 
 KEY = "scripted-key"
 
@@ -46,62 +45,49 @@ def scripted_claude(folder: Path, scripts: Sequence[dict[str, Any]]) -> Iterator
 class Worker:
     """A worker's process, and a client of it."""
 
-    process: asyncio.subprocess.Process
+    server: ServerProcess
     stub: "worker_pb2_grpc.WorkerServiceAsyncStub"
     told: worker_pb2.DescribeWorkerResponse
-    log: Path
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        return self.server.process
+
+    @property
+    def log(self) -> Path:
+        return self.server.log
 
     def execute(self, request: worker_pb2.ExecuteTaskRequest) -> Any:
         request.incarnation = self.told.incarnation
-        return self.stub.ExecuteTask(request, timeout=50)
+        return self.stub.ExecuteTask(request, timeout=110)
 
-    async def stopped(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return await self.process.wait()
+    async def result(self, request: worker_pb2.ExecuteTaskRequest) -> evidence_pb2.TaskResult:
+        response: worker_pb2.ExecuteTaskResponse = await self.execute(request)
+        return response.result
 
-
-def command(folder: Path, *flags: str) -> list[str]:
-    where = ["--port", "0", "--data-dir", str(folder / "data"), "--ready-file", str(folder / "ready")]
-    return [sys.executable, "-m", "services.workers", "--role", "backend", "--name", "w1", *where, *flags]
+    async def artifact(self, attempt_id: str, name: str) -> bytes:
+        asked = worker_pb2.WorkerServiceReadArtifactRequest(attempt_id=attempt_id, name=name)
+        return b"".join([response.data async for response in self.stub.ReadArtifact(asked)])
 
 
 def environment(claude: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CODEFRAME_")}
-    return inherited | {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": claude}
+    """What a worker needs to ask a scripted Claude."""
+    return plain_environment(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=claude)
 
 
 @asynccontextmanager
 async def started(
-    folder: Path, env: dict[str, str], *flags: str, wrapped: tuple[str, ...] = ()
+    folder: Path, env: Mapping[str, str], *flags: str, role: str = "backend", wrapped: tuple[str, ...] = ()
 ) -> AsyncIterator[Worker]:
-    """A worker, which is killed in the end if it was not stopped."""
-    (folder / "ready").unlink(missing_ok=True)
-    with (folder / "worker.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *wrapped,
-            *command(folder, *flags),
-            env=env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    """A worker that stands in a folder, with its data below it. If it was not stopped it is killed."""
+    named = ("--role", role, "--name", "w1")
+    server = await start_server(
+        "services.workers", folder / "data", *named, *flags, env=env, wrapped=wrapped, cwd=folder
+    )
     try:
-        await eventually(lambda: (folder / "ready").exists() or process.returncode is not None)
-        assert process.returncode is None, (folder / "worker.log").read_text()
-        async with open_channel((folder / "ready").read_text().strip()) as channel:
+        async with open_channel(await server.address()) as channel:
             stub = worker_pb2_grpc.WorkerServiceStub(channel)
             told = await stub.DescribeWorker(worker_pb2.DescribeWorkerRequest())
-            yield Worker(process, stub, told, folder / "worker.log")
+            yield Worker(server, stub, told)
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def eventually(condition: Callable[[], Any]) -> None:
-    """Return once it holds, which takes a part of a second, or fail."""
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it never came to be")
+        await server.stop(kill=True)

@@ -25,10 +25,11 @@ from tests.attack.conftest import Try
 from tests.attack.hostile import Hostile, known, module
 from tests.attack.quiet_attacks import QUIET
 from tests.attack.tally import Kind
-from tests.attack.worker_process import worker_process
 from tests.attempts import verify_request
 from tests.python_project import python_project
 from tests.sandboxes import each_mode
+from tests.server_process import plain_environment
+from tests.worker_process import Worker, started
 
 HONEST = "tests/test_hostile.py::test_honest"
 SEGMENT = 4096  # bytes
@@ -165,6 +166,13 @@ def nothing_left() -> Iterator[int]:
     assert number < 0, "shared memory was left behind"
 
 
+async def all_told(worker: Worker, attempt_id: str, result: evidence_pb2.TaskResult) -> str:
+    """All that leaves the worker: the result, and every artifact."""
+    parts = [str(result).encode()]
+    parts += [await worker.artifact(attempt_id, artifact.name) for artifact in result.artifacts]
+    return b"\n".join(parts).decode(errors="replace")
+
+
 @dataclass(frozen=True)
 class Seen:
     """What came of one verification."""
@@ -177,22 +185,23 @@ class Seen:
 
 async def verified(it: Machine, python: Path, mode: Mode) -> Seen:
     """Have a worker of this mode verify a commit with every quiet attack."""
-    env = {"ANTHROPIC_API_KEY": it.secret("key"), "HOME": str(it.folder / "home")}
+    env = plain_environment(ANTHROPIC_API_KEY=it.secret("key"), HOME=str(it.folder / "home"))
     env["SSH_AUTH_SOCK"] = str(it.facts["agent"])
-    async with worker_process(it.folder, mode, env) as worker:
+    flags = ("--sandbox", mode.value, "--no-setup-network")
+    async with started(it.folder, env, *flags, role="test") as worker:
         facts = known(worker=worker.process.pid, none=mode is Mode.NONE, **it.facts)
         it.hide(Path(str(it.facts["other"])), "other")  # the worker swept what it found
         files = {"tests/test_hostile.py": module(QUIET), "tests/known.json": facts}
         base = python_project(it.folder / "project", python, files)
         request = verify_request(it.folder / "project", base, passing=[HONEST], timeout=100, test_timeout=90)
         result = await worker.result(request)
-        told = await worker.told(request.attempt_id, result)
+        told = await all_told(worker, request.attempt_id, result)
         report = json.loads(await worker.artifact(request.attempt_id, "test-report"))
         # It has come, where it was sent: a connection is heard of once the server's loop turns.
         await asyncio.sleep(0)
         states = {test["id"].rpartition("::")[2]: test["state"] for test in report["tests"]}
         assert worker.process.returncode is None
-        return Seen(worker.sandbox_mode, result, told, states)
+        return Seen(worker.told.sandbox_mode, result, told, states)
 
 
 @pytest.fixture(params=each_mode(Mode.BUBBLEWRAP, Mode.SANDLOCK))

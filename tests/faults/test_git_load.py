@@ -13,9 +13,10 @@ import pytest
 
 from codeframe.v1 import evidence_pb2, worker_pb2
 from tests.attempts import task_request
+from tests.eventually import eventually
 from tests.git_project import branches, bytes_of, git, make_project
 from tests.processes import descendants, is_alive
-from tests.worker_process import Worker, environment, eventually, put, script, scripted_claude, started
+from tests.worker_process import Worker, environment, put, script, scripted_claude, started
 
 ATTEMPTS = 50
 FILES = {
@@ -126,7 +127,7 @@ async def test_attempts_cancelled_and_killed_leave_nothing_stray_and_lose_no_wor
         assert left <= told | pushed.keys()
         again = await asyncio.gather(*(outcome(worker, asked(project, 100 + n, "writes")) for n in range(4)))
         assert again == ["SUCCEEDED"] * 4
-        assert await worker.stopped() == 0
+        assert await worker.server.stop() == 0
     for commit in branches(project).values():
         assert "one.py" in git(project, "ls-tree", "--name-only", commit).splitlines()
     for number, how in enumerate(ended):

@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
+from codeframe.client import Client
 from codeframe.v1 import budget_pb2, evidence_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2
 from services.lead import records
 from services.lead.journal import Appended, Journal, RowKind, StoreFailed
@@ -23,10 +23,12 @@ from services.lead.machine.events import Claimed
 from services.lead.runs import Runs
 from services.runtime.channel import open_channel
 from tests.cuts import Cuts
+from tests.eventually import eventually
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
-from tests.integration.lead_stage import FINAL, House, Lead, eventually, make_house, task
+from tests.integration.lead_stage import FINAL, House, Lead, make_house, task
 from tests.ports import free_port
 from tests.scripted_worker import ServedWorker
+from tests.server_process import ServerProcess, start_server
 
 COMPLETED = state_pb2.RUN_STATE_COMPLETED
 
@@ -43,29 +45,22 @@ class LeadProcess:
         self.house = house
         self.workers = [each if isinstance(each, str) else each.address for each in workers]
         self.port = free_port()
-        self.process: asyncio.subprocess.Process | None = None
+        self.server: ServerProcess | None = None
         self.channel = open_channel(f"127.0.0.1:{self.port}")
         self.stub = lead_pb2_grpc.LeadServiceStub(self.channel)
 
     async def start(self) -> None:
         """Start it; it answers once this returns."""
-        ready = self.house.folder / "ready"
-        ready.unlink(missing_ok=True)
-        arguments = ["--port", str(self.port), "--data-dir", str(self.house.folder / "lead")]
-        arguments += [word for each in self.workers for word in ("--worker", each)]
-        arguments += ["--ready-file", str(ready), "--log-level", "warning"]
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.lead", *arguments, stdin=asyncio.subprocess.DEVNULL
-        )
-        while not ready.exists():
-            assert self.process.returncode is None, "the lead ended"
-            await asyncio.sleep(0.02)
+        flags = [word for each in self.workers for word in ("--worker", each)]
+        data = self.house.folder / "lead"
+        self.server = await start_server("services.lead", data, *flags, port=self.port)
+        await self.server.address()
 
     async def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
         """Send it a signal, and wait for its end; its exit code."""
-        assert self.process
-        self.process.send_signal(number)
-        return await self.process.wait()
+        assert self.server
+        self.server.process.send_signal(number)
+        return await self.server.process.wait()
 
     async def create(self, *tasks: object, **more: object) -> lead_pb2.Run:
         request = lead_pb2.CreateRunRequest(request_id="q", repository=str(self.house.project), **more)  # type: ignore[arg-type]
@@ -78,11 +73,11 @@ class LeadProcess:
         return (await self.stub.GetRun(request, wait_for_ready=True)).run
 
     async def ended(self, run_id: str) -> lead_pb2.Run:
-        for _ in range(1000):
-            if (run := await self.run(run_id)).state in FINAL:
-                return run
-            await asyncio.sleep(0.05)
-        raise AssertionError("the run does not end")
+        """The run, once it has ended: then a watch of it ends."""
+        async with Client(f"127.0.0.1:{self.port}") as client:
+            async for _ in client.watch(run_ids=[run_id]):
+                pass
+            return await client.get_run(run_id)
 
     async def attempts(self, run_id: str) -> list[lead_pb2.Attempt]:
         request = lead_pb2.ListAttemptsRequest(run_id=run_id, page_size=500)
@@ -97,8 +92,8 @@ async def lead_process(house: House, *workers: ServedWorker | str) -> AsyncItera
         yield lead
     finally:
         await lead.channel.close()
-        if lead.process and lead.process.returncode is None:
-            await lead.kill()
+        if lead.server:
+            await lead.server.stop(kill=True)
 
 
 async def test_a_killed_lead_comes_back_and_joins_its_attempts(house: House) -> None:
@@ -315,10 +310,10 @@ async def test_a_lead_that_was_frozen_loses_no_attempt(house: House) -> None:
     async with house.worker() as worker, lead_process(house, worker) as lead:
         run = await lead.create(task("a"))
         await house.script.until_running(f"{run.run_id}.a.1")
-        assert lead.process
-        os.kill(lead.process.pid, signal.SIGSTOP)
+        assert lead.server
+        os.kill(lead.server.process.pid, signal.SIGSTOP)
         await asyncio.sleep(3)
-        os.kill(lead.process.pid, signal.SIGCONT)
+        os.kill(lead.server.process.pid, signal.SIGCONT)
         house.script.open("a")
         assert (await lead.ended(run.run_id)).state == COMPLETED
         assert [each.outcome for each in await lead.attempts(run.run_id)] == [
@@ -415,7 +410,7 @@ async def test_an_attempts_own_time_ends_it_as_timed_out(house: House) -> None:
 async def test_a_second_lead_on_the_same_folder_refuses_to_start(house: House) -> None:
     async with lead_process(house) as lead:
         other = LeadProcess(house)
-        with pytest.raises(AssertionError, match="the lead ended"):
+        with pytest.raises(AssertionError, match="it ended"):
             await other.start()
         await other.channel.close()
         with pytest.raises(grpc.aio.AioRpcError):

@@ -15,21 +15,13 @@ from codeframe.v1 import worker_pb2
 from services.workers.sandbox import Mode
 from services.workers.sandbox.bubblewrap import find_programs
 from tests.attempts import outcome, task_request, verify_request
+from tests.eventually import eventually
 from tests.git_project import bytes_of, files_at, git
 from tests.processes import descendants, is_alive
 from tests.python_project import python_project
 from tests.sandboxes import allows
-from tests.worker_process import (
-    KEY,
-    Worker,
-    command,
-    environment,
-    eventually,
-    put,
-    script,
-    scripted_claude,
-    started,
-)
+from tests.server_process import server_command
+from tests.worker_process import KEY, Worker, environment, put, script, scripted_claude, started
 
 FILES = {"tests/test_old.py": "def test_old():\n    assert True\n"}
 KNOWN = "tests/test_old.py::test_old"
@@ -81,13 +73,13 @@ async def test_a_task_is_done_with_the_real_client(tmp_path: Path, project: Path
         assert (worker.told.name, list(worker.told.roles), worker.told.slots) == ("w1", ["backend"], 2)
         assert (worker.told.model, worker.told.model_endpoint) == ("claude-sonnet-5", claude)
         assert len(worker.told.key_fingerprint) == 12
-        result = (await worker.execute(request(project, "plain"))).result
+        result = await worker.result(request(project, "plain"))
         assert outcome(result) == "SUCCEEDED", result.message
         assert "shop.py" in files_at(project, result.commit)
         assert (result.usage[0].model, result.usage[0].turns) == ("claude-sonnet-5", 2)
         assert result.usage[0].output_tokens > 0
         assert result.model_endpoint == claude
-        assert await worker.stopped() == 0
+        assert await worker.server.stop() == 0
     assert bytes_of(project) == before
     assert KEY not in worker.log.read_text()
 
@@ -112,7 +104,7 @@ async def test_a_stopped_worker_hands_its_results_back_first(
 
 async def until_told(worker: Worker, asked: worker_pb2.WatchAttemptRequest, message: str) -> Any:
     """A watch that was told an activity."""
-    await eventually_known(worker, asked)
+    await eventually(lambda: is_known(worker, asked.attempt_id))
     watch = worker.stub.WatchAttempt(asked)
     async for batch in watch:
         if any(message in notice.activity_update.message for notice in batch.notices):
@@ -120,12 +112,10 @@ async def until_told(worker: Worker, asked: worker_pb2.WatchAttemptRequest, mess
     raise AssertionError(f"it never told {message!r}")
 
 
-async def eventually_known(worker: Worker, asked: worker_pb2.WatchAttemptRequest) -> None:
-    for _ in range(500):
-        told = await worker.stub.DescribeWorker(worker_pb2.DescribeWorkerRequest())
-        if asked.attempt_id in told.in_flight:
-            return
-    raise AssertionError("it never started")
+async def is_known(worker: Worker, attempt_id: str) -> bool:
+    """Whether it has started; a watch of an attempt that has not is refused."""
+    told = await worker.stub.DescribeWorker(worker_pb2.DescribeWorkerRequest())
+    return attempt_id in told.in_flight
 
 
 async def test_a_killed_worker_leaves_nothing_behind_and_says_what_is_lost(
@@ -184,14 +174,15 @@ async def test_unconfined_is_what_the_operator_says_and_every_result_shows(
     tmp_path: Path, project: Path, claude: str
 ) -> None:
     async with started(tmp_path, environment(claude), "--sandbox", "none") as worker:
-        result = (await worker.execute(request(project, "plain"))).result
+        result = await worker.result(request(project, "plain"))
         assert (outcome(result), result.sandbox_mode) == ("SUCCEEDED", "none")
         assert "not confined" in worker.log.read_text()
 
 
 async def refused_start(folder: Path, *flags: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    command = server_command("services.workers", folder / "data", "--role", "backend", *flags)
     process = await asyncio.create_subprocess_exec(
-        *command(folder, *flags), env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     _, said = await process.communicate()
     assert process.returncode is not None

@@ -44,15 +44,6 @@ def task(id: str, *depends_on: str, role: str = "backend", **more: Any) -> plan_
     return plan_pb2.PlannedTask(id=id, title=f"Do {id}", role=role, depends_on=depends_on, **more)
 
 
-async def eventually(true: Callable[[], bool]) -> None:
-    """Return once it is true: for what nothing signals."""
-    for _ in range(1000):
-        if true():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it does not come true")
-
-
 @dataclass(slots=True)
 class Lead:
     """A lead that is served in this process, and a client of it."""

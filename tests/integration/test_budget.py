@@ -16,6 +16,7 @@ import pytest_asyncio
 from codeframe.client import Client, CodeframeError
 from codeframe.v1 import budget_pb2, evidence_pb2, lead_pb2, plan_pb2, state_pb2
 from services.runtime.prices import Tokens, our_prices
+from tests.eventually import eventually
 from tests.fleet import Fleet, script, serve_fleet, task, watched_over
 from tests.git_project import files_at
 
@@ -68,13 +69,13 @@ class Paid:
 
     async def until_asked_again(self, run: lead_pb2.Run, name: str) -> None:
         """Return once a task's first turn is in the account, and its second under way."""
-        for _ in range(1000):
+
+        async def asked_again() -> bool:
             turns = [request["turn"] for request in await self.bill(name)]
             told = [attempt.task_id for attempt in await self.attempts(run) if attempt.usage]
-            if 2 in turns and name in told:
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"{name} does not come to its second turn")
+            return 2 in turns and name in told
+
+        await eventually(asked_again)
 
     async def attempts(self, run: lead_pb2.Run) -> list[lead_pb2.Attempt]:
         made = [attempt async for attempt in self.client.attempts(run.run_id)]
@@ -148,7 +149,7 @@ async def test_the_account_adds_up_to_the_bill_but_for_what_is_estimated_of_a_ki
 ) -> None:
     run = await paid.run(*(task(name, role, model=MODEL) for name, role in ROLES.items()))
     await paid.until_asked_again(run, "two")
-    worker = paid.fleet.processes["frontend"]
+    worker = paid.fleet.processes["frontend"].process
     worker.send_signal(signal.SIGKILL)
     await worker.wait()
     await paid.fleet.restart("frontend")

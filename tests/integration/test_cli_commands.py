@@ -1,11 +1,8 @@
 """The command line as a process, over a lead that a test holds."""
 
-import asyncio
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,38 +19,11 @@ from codeframe.planfile import read_plan
 from codeframe.v1 import budget_pb2, events_pb2, evidence_pb2, lead_pb2, state_pb2
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from tests.canned_lead import CannedLead, serve
-from tests.command import Command
+from tests.command import Command, codeframe, told
 from tests.git_project import branches, commit_files, git, make_project
 
 PLAN = "title: Orders\ntasks:\n- id: api\n  title: The API\n  description: Do it\n  depends_on: [db]\n"
 PLAN += "- id: db\n  title: The database\n  description: Do it\n"
-
-
-@asynccontextmanager
-async def codeframe(*arguments: str, cwd: Path | None = None) -> AsyncIterator[Command]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CODEFRAME_")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "codeframe.cli", *arguments),
-        cwd=cwd,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    started = Command(process)
-    try:
-        yield started
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await started.ends()
-        print(f"$ codeframe {' '.join(arguments)}\n{started.out}")  # shown where the test fails
-
-
-async def told(*arguments: str) -> tuple[int, str]:
-    """What a command prints, and its exit code."""
-    async with codeframe(*arguments) as command:
-        return await command.ends(), command.out
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`codeframe up` and the fleet of `run`, with the real servers: what starts, comes back, is left."""
 
 import asyncio
+import inspect
 import os
 import select
 import signal
@@ -8,15 +9,14 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
-import codeframe
 from codeframe.cli.folder import Up, remember_ports, running
-from tests.command import Command
+from tests.command import codeframe, told
+from tests.server_process import plain_environment
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -34,43 +34,16 @@ tasks:
 @pytest.fixture
 async def state(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[dict[str, str]]:
     """An environment of one's own: no key, a model that never answers, a short drain; nothing is left."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CODEFRAME_", "ANTHROPIC_"))
-    }
-    environment = kept | {
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{unused_tcp_port}",
-        "CODEFRAME_DRAIN_SECONDS": "0.5",
-    }
+    environment = plain_environment(
+        XDG_STATE_HOME=str(tmp_path / "state"),
+        ANTHROPIC_BASE_URL=f"http://127.0.0.1:{unused_tcp_port}",
+        CODEFRAME_DRAIN_SECONDS="0.5",
+    )
     yield environment
     if up := running(folder(environment)):
         left = everything(up)
         os.kill(up.pid, signal.SIGTERM)
         await left.gone()
-
-
-@asynccontextmanager
-async def command(environment: dict[str, str], *arguments: str) -> AsyncIterator[Command]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "codeframe.cli", *arguments),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    started = Command(process)
-    try:
-        yield started
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await started.ends()
-        print(f"$ codeframe {' '.join(arguments)}\n{started.out}")  # shown where the test fails
-
-
-async def told(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
-    async with command(environment, *arguments) as asked:
-        return await asked.ends(), asked.out
 
 
 def folder(environment: dict[str, str]) -> Path:
@@ -112,12 +85,12 @@ def everything(up: Up) -> Watched:
 
 
 async def test_up_keeps_its_servers_and_leaves_none(state: dict[str, str]) -> None:
-    async with command(state, "up", "--sandbox", "none") as up:
+    async with codeframe("up", "--sandbox", "none", env=state) as up:
         await up.prints("not at Anthropic")
         assert "SANDBOX NONE" in up.out
         first = fleet(state)
         assert set(first.servers) == SERVERS
-        code, out = await told(state, "up")
+        code, out = await told("up", env=state)
         assert code == 1
         assert f"codeframe is up in {folder(state)} already (process {first.pid}, lead {first.lead})" in out
 
@@ -144,7 +117,7 @@ async def test_stopped_servers_have_their_ports_again(
     wished = {name: unused_tcp_port_factory() for name in sorted(SERVERS)}
     folder(state).mkdir(parents=True)
     remember_ports(folder(state), wished)
-    async with command(state, "up") as up:
+    async with codeframe("up", env=state) as up:
         await up.prints("ready: ")
         found = fleet(state)
         assert found.servers == {name: f"127.0.0.1:{port}" for name, port in wished.items()}
@@ -169,7 +142,7 @@ async def test_a_run_that_is_left_goes_on(state: dict[str, str], tmp_path: Path)
     plan = tmp_path / "plan.yaml"
     plan.write_text(PLAN)
     repo = str(repository(tmp_path / "repo"))
-    async with command(state, "run", str(plan), "--repo", repo, "--sandbox", "none") as run:
+    async with codeframe("run", str(plan), "--repo", repo, "--sandbox", "none", env=state) as run:
         await run.prints("page: in progress, working")
         up = fleet(state)
         run.process.send_signal(signal.SIGINT)
@@ -183,13 +156,13 @@ async def test_a_run_that_is_left_goes_on(state: dict[str, str], tmp_path: Path)
     assert processes.alive()
     run_id = run.out.partition("codeframe watch ")[2].partition("`")[0]
 
-    async with command(state, "watch", run_id) as watch:
+    async with codeframe("watch", run_id, env=state) as watch:
         await watch.prints("SANDBOX NONE")
-        code, out = await told(state, "cancel", run_id)
+        code, out = await told("cancel", run_id, env=state)
         assert (code, out) == (0, f"run {run_id}: CANCELLING\n")
         assert await watch.ends() == 1
         assert f"run {run_id} CANCELLED" in watch.out
-    code, out = await told(state, "down")
+    code, out = await told("down", env=state)
     assert (code, out.startswith("stopping the fleet")) == (0, True)
     await processes.gone()
 
@@ -198,7 +171,7 @@ async def test_a_refused_plan_is_bad_usage_and_leaves_nothing(state: dict[str, s
     plan = tmp_path / "plan.yaml"
     plan.write_text(PLAN.replace("backend", "Painter"))
     repo = str(repository(tmp_path / "repo"))
-    async with command(state, "run", str(plan), "--repo", repo) as run:
+    async with codeframe("run", str(plan), "--repo", repo, env=state) as run:
         await run.prints("gateway http://")
         processes = everything(fleet(state))
         assert await run.ends() == 2
@@ -210,9 +183,8 @@ async def test_a_refused_plan_is_bad_usage_and_leaves_nothing(state: dict[str, s
 async def test_a_killed_run_takes_its_fleet_along(state: dict[str, str], tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
     plan.write_text(PLAN)
-    async with command(
-        state, "run", str(plan), "--repo", str(repository(tmp_path / "repo")), "--sandbox", "none"
-    ) as run:
+    repo = str(repository(tmp_path / "repo"))
+    async with codeframe("run", str(plan), "--repo", repo, "--sandbox", "none", env=state) as run:
         await run.prints("page: ")
         processes = everything(fleet(state))
         run.process.kill()
@@ -222,11 +194,10 @@ async def test_a_killed_run_takes_its_fleet_along(state: dict[str, str], tmp_pat
 async def test_a_fleet_that_is_stopped_under_a_run_is_said(state: dict[str, str], tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
     plan.write_text(PLAN)
-    async with command(
-        state, "run", str(plan), "--repo", str(repository(tmp_path / "repo")), "--sandbox", "none"
-    ) as run:
+    repo = str(repository(tmp_path / "repo"))
+    async with codeframe("run", str(plan), "--repo", repo, "--sandbox", "none", env=state) as run:
         await run.prints("page: ")
-        assert (await told(state, "down"))[0] == 0
+        assert (await told("down", env=state))[0] == 0
         assert await run.ends() == 1
         assert "`codeframe up` brings them back, and the run goes on" in run.out
 
@@ -235,7 +206,7 @@ async def test_no_key_is_said_before_anything_starts(state: dict[str, str], tmp_
     del state["ANTHROPIC_BASE_URL"]
     plan = tmp_path / "plan.yaml"
     plan.write_text(PLAN)
-    code, out = await told(state, "run", str(plan), "--repo", str(tmp_path))
+    code, out = await told("run", str(plan), "--repo", str(tmp_path), env=state)
     assert code == 2
     assert "ANTHROPIC_API_KEY is not set" in out
     assert not (folder(state) / "logs").exists()
@@ -243,7 +214,7 @@ async def test_no_key_is_said_before_anything_starts(state: dict[str, str], tmp_
 
 async def test_the_wheel_alone_says_where_the_servers_are(state: dict[str, str], tmp_path: Path) -> None:
     """Without site, the editable install's path is not there: what is left is what a wheel holds."""
-    package = Path(codeframe.__file__).parent
+    package = Path(inspect.getfile(Up)).parents[1]
     for name in ("codeframe", "buf"):
         (tmp_path / name).symlink_to(package.parent / name)
     paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}

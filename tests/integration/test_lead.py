@@ -18,8 +18,9 @@ from services.lead.servicer import LeadServicer
 from services.workers.attempts import Retention
 from services.workers.outcome import Outcome
 from services.workers.work import Baseline, PreviousAttempt, ScopeOverride, TaskWork, VerifyWork
+from tests.eventually import eventually
 from tests.git_project import branches, bytes_of, commit_files, files_at, git
-from tests.integration.lead_stage import House, Lead, eventually, make_house, task
+from tests.integration.lead_stage import House, Lead, make_house, task
 
 COMPLETED, FAILED = state_pb2.RUN_STATE_COMPLETED, state_pb2.RUN_STATE_FAILED
 

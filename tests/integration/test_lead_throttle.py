@@ -11,7 +11,8 @@ from codeframe.v1 import lead_pb2, state_pb2
 from services.lead.fleet import Rounds
 from services.workers.model.gate import Pause
 from services.workers.outcome import Outcome
-from tests.integration.lead_stage import House, Lead, eventually, make_house, task
+from tests.eventually import eventually
+from tests.integration.lead_stage import House, Lead, make_house, task
 
 FAMILY = "claude-scripted"
 QUICK = Rounds(every=0.1)

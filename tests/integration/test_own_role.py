@@ -1,17 +1,16 @@
 """A role of one's own, from its folder to a merged commit: real servers, and the scripted Claude."""
 
-import asyncio
-import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from services.workers.sandbox import Mode
+from tests.command import told
 from tests.git_project import files_at, git
 from tests.python_project import make_python, python_project
 from tests.sandboxes import allows
+from tests.server_process import plain_environment
 from tests.unit.demo.serving import KEY, serving
 
 pytestmark = pytest.mark.timeout(240)
@@ -57,23 +56,6 @@ steps:
 """
 
 
-async def codeframe(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "codeframe.cli", *arguments),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
-
-
 @pytest.fixture
 def role(tmp_path: Path) -> Path:
     folder = tmp_path / "writer"
@@ -85,9 +67,7 @@ def role(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    foreign = ("CODEFRAME_", "ANTHROPIC_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return kept | {"XDG_STATE_HOME": str(tmp_path / "state"), "ANTHROPIC_API_KEY": KEY}
+    return plain_environment(XDG_STATE_HOME=str(tmp_path / "state"), ANTHROPIC_API_KEY=KEY)
 
 
 @pytest.fixture
@@ -112,7 +92,7 @@ async def test_a_role_of_ones_own_does_its_task(
             "--role",
             str(role),
         )
-        code, output = await codeframe(environment, *arguments, *sandbox)
+        code, output = await told(*arguments, *sandbox, env=environment)
         assert code == 0, output
         assert len(claude.requests()) == 3
     (branch,) = git(repo, "for-each-ref", "--format=%(refname)", "refs/heads/codeframe").split()
@@ -124,13 +104,13 @@ async def test_a_role_of_ones_own_does_its_task(
 async def test_a_folder_that_is_no_role_starts_nothing(
     tmp_path: Path, role: Path, environment: dict[str, str]
 ) -> None:
-    code, output = await codeframe(environment, "up", "--role", str(tmp_path))
+    code, output = await told("up", "--role", str(tmp_path), env=environment)
     assert (code, "has no role.toml; docs/roles.md" in output) == (2, True)
     (role / "role.toml").write_text(ROLE.replace("allow =", "alow ="))
-    code, output = await codeframe(environment, "up", "--role", str(role))
+    code, output = await told("up", "--role", str(role), env=environment)
     assert code == 1
     assert "writer did not start" in output
     assert f"{role}/role.toml:5:1: scope.alow: unknown key; did you mean allow?" in output
     twice = ("--role", str(role), "--role", str(role))
-    code, output = await codeframe(environment, "up", *twice)
+    code, output = await told("up", *twice, env=environment)
     assert (code, "the name writer is taken" in output) == (2, True)
