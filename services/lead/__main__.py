@@ -8,7 +8,6 @@ import click
 
 from codeframe.v1 import lead_pb2_grpc
 from services.lead.artifacts import ArtifactStore
-from services.lead.conductor import Stage
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrators
 from services.lead.journal import Journal, StoreFailed
@@ -17,6 +16,7 @@ from services.lead.reads import Reads
 from services.lead.requests import Requests
 from services.lead.runs import Runs
 from services.lead.servicer import LeadServicer
+from services.lead.stage import Stage
 from services.lead.watch import add_status_service
 from services.runtime.git import Git
 from services.runtime.prices import Prices, prices_option

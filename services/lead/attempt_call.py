@@ -1,13 +1,12 @@
-"""One open attempt, from the lead's side: its ExecuteTask awaited, its notices read, its artifacts copied.
+"""One open attempt, from the lead's side: its ExecuteTask awaited, its notices read, its result accepted.
 
 Every repeat goes to the address that the attempt is bound to, byte for byte. A status with
 our ErrorInfo is the worker's word; any other says nothing, and is asked again.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,60 +14,28 @@ import grpc
 import grpc.aio
 import structlog
 
-from codeframe.errors import CodeframeError, from_rpc_error
+from codeframe.errors import from_rpc_error
 from codeframe.v1 import evidence_pb2, state_pb2, worker_pb2
-from services.lead.artifacts import ArtifactDiffers, ArtifactStore
+from services.lead.acceptance import MESSAGE_LIMIT, TRIES, Acceptance, Unusable
+from services.lead.artifacts import ArtifactStore
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrator, attempt_branch
 from services.lead.machine.attempt import Attempt, AttemptKind
-from services.lead.machine.events import ArtifactHeld, Noticed
+from services.lead.machine.events import Noticed
 from services.lead.machine.happenings import Answered, Ended, NotStarted
 from services.lead.machine.outcome import Outcome
-from services.lead.public import notice, outcome_from_proto, usage_from_proto
-from services.runtime.git import CommitNotFound
+from services.lead.public import notice, usage_from_proto
+from services.lead.silence import Lost, Patience, Silence
 
 log = structlog.get_logger()
 
 EXECUTE = "/codeframe.v1.WorkerService/ExecuteTask"
-MESSAGE_LIMIT = 16_000
-PATHS_LIMIT = 24_000
-"""Bytes of the paths in an event, so that none nears 64 KiB."""
 
 NOT_STARTED = frozenset({"NO_FREE_SLOT", "DRAINING", "UNKNOWN_ROLE", "NO_MODEL_KEY", "NO_SANDBOX"})
 """Reasons that say the attempt did not start: it may be bound elsewhere."""
 
 HOPELESS = frozenset({"ATTEMPT_ID_REUSED", "INVALID_REQUEST"})
 """Reasons for which asking again is no use."""
-
-TRIES = 10
-"""Answers of a kind that should not be, before the attempt has failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a worker may be silent, and how often it is asked; all in seconds."""
-
-    silence: float = 30.0
-    deadline: float = 300.0
-    shortest_pause: float = 0.1
-    longest_pause: float = 2.0
-    stall: float = 900.0
-
-    def pause(self, failures: int) -> float:
-        """Before asking again after so many failures in a row."""
-        return min(self.shortest_pause * 2.0 ** min(failures, 20), self.longest_pause)
-
-
-class Lost(Exception):
-    """The attempt is given up with its worker, which was started anew (`is_dead`), or may live on."""
-
-    def __init__(self, message: str, *, is_dead: bool = False) -> None:
-        super().__init__(message)
-        self.is_dead = is_dead
-
-
-class Unusable(Exception):
-    """What the worker answers cannot be right."""
 
 
 class AttemptCall:
@@ -92,12 +59,15 @@ class AttemptCall:
         self._run_id = run_id
         self._fleet = fleet
         self._integrator = integrator
-        self._artifacts = artifacts
         self._journal_notices = journal_notices
         self._patience = patience
         self._journaled = attempt.last_sequence
         self._taken = attempt.started
-        self._heard = self._now()
+        address = attempt.binding.address
+        self._silence = Silence(address, patience)
+        self._acceptance = Acceptance(
+            attempt.id, run_id, fleet.stub(address), self._silence, integrator, artifacts
+        )
         self._progress = asyncio.Condition()
 
     async def follow(self) -> Ended | NotStarted:
@@ -116,7 +86,7 @@ class AttemptCall:
                 if isinstance(answer, evidence_pb2.TaskResult):
                     await self._read_up_to(answer.last_sequence)
                 watching.cancel()
-            return answer if isinstance(answer, NotStarted) else await self._accept(answer)
+            return answer if isinstance(answer, NotStarted) else await self._acceptance.accept(answer)
         except* Lost as losses:
             lost = _first(losses)
         except* Unusable as faults:
@@ -131,7 +101,7 @@ class AttemptCall:
         )
         failures, odd = 0, 0
         while True:
-            asked = self._now()
+            asked = self._silence.now()
             try:
                 response: worker_pb2.ExecuteTaskResponse = await call(
                     self._attempt.request, timeout=self._patience.deadline
@@ -148,29 +118,14 @@ class AttemptCall:
             odd += bool(reason)
             if reason in HOPELESS or odd == TRIES:
                 raise Unusable(f"the worker refuses the attempt: {reason}: {error}")
-            await self._again(error, asked, failures)
+            await self._silence.wait(error, asked, failures)
             failures += 1
-
-    async def _again(self, error: CodeframeError, asked: float, failures: int) -> None:
-        """Wait before a call that failed is made again.
-
-        Raises Lost where its worker was started anew, or was silent for so long before it was
-        `asked` that this was the one more try.
-        """
-        if error.reason == "ERROR_REASON_WORKER_RESTARTED":
-            raise Lost(error.message, is_dead=True)
-        if error.reason:
-            self._heard = self._now()
-        elif asked - self._heard > self._patience.silence:
-            address, silence = self._attempt.binding.address, self._patience.silence
-            raise Lost(f"{address} was silent for {silence:g} s: {error.message}")
-        await asyncio.sleep(self._patience.pause(failures))
 
     async def _watch(self) -> None:
         """Journal the attempt's notices, from the last one journaled, for as long as it is followed."""
         failures = 0
         while True:
-            asked = self._now()
+            asked = self._silence.now()
             try:
                 await self._watch_once()
                 failures = 0
@@ -179,7 +134,7 @@ class AttemptCall:
                 error = from_rpc_error(caught)
                 if error.reason == "ERROR_REASON_ATTEMPT_RELEASED":
                     raise Lost(f"its notices are gone: {error.message}") from None
-                await self._again(error, asked, failures)
+                await self._silence.wait(error, asked, failures)
                 failures += 1
 
     async def _watch_once(self) -> None:
@@ -190,7 +145,7 @@ class AttemptCall:
         call = self._fleet.stub(binding.address).WatchAttempt(request)
         try:
             async for response in call:
-                self._heard = self._now()
+                self._silence.broken()
                 await self._take(response)
         finally:
             call.cancel()
@@ -256,69 +211,6 @@ class AttemptCall:
         usage = tuple(usage_from_proto(each) for each in answer.result.usage)
         return Answered(attempt_id, now, usage, answer.result.wall_time.ToTimedelta())
 
-    async def _accept(self, result: evidence_pb2.TaskResult) -> Ended:
-        """The end that a result tells, once all that it speaks of is held here."""
-        held = [await self._copy(artifact) for artifact in result.artifacts]
-        tree = ""
-        if result.commit:
-            try:
-                tree = await self._integrator.tree_of(result.commit, result.branch)
-            except CommitNotFound as error:
-                raise Unusable(f"the commit that the worker told was not pushed: {error}") from None
-        return Ended(
-            attempt_id=self._attempt.id,
-            outcome=outcome_from_proto(result.outcome),
-            message=result.message[:MESSAGE_LIMIT],
-            time=datetime.now(UTC),
-            result=result.SerializeToString(),
-            commit=result.commit,
-            base=result.base_commit,
-            tree=tree,
-            commit_subject=result.commit_subject,
-            files=_fitting(change.path for change in result.files[:100]),
-            file_count=result.file_count or len(result.files),
-            corrections=result.corrections,
-            passed=result.verifications[-1].passed if result.verifications else 0,
-            artifacts=tuple(held),
-            usage=tuple(usage_from_proto(each) for each in result.usage),
-            wall_time=result.wall_time.ToTimedelta(),
-        )
-
-    async def _copy(self, artifact: evidence_pb2.Artifact) -> ArtifactHeld:
-        """Copy an artifact, asking again until its bytes are whole. Raises Lost, Unusable."""
-        held = ArtifactHeld(
-            artifact.name, artifact.media_type, artifact.size, artifact.sha256, artifact.truncated
-        )
-        failures, differed = 0, 0
-        while True:
-            asked = self._now()
-            try:
-                await self._artifacts.write(self._run_id, self._attempt.id, held, self._read(artifact.name))
-                return held
-            except ArtifactDiffers as error:
-                differed += 1
-                if differed == TRIES:
-                    raise Unusable(str(error)) from None
-                await asyncio.sleep(self._patience.pause(differed))
-            except grpc.aio.AioRpcError as caught:
-                error_told = from_rpc_error(caught)
-                if error_told.code is not grpc.StatusCode.UNAVAILABLE and error_told.reason:
-                    raise Lost(f"{artifact.name} cannot be read: {error_told.message}") from None
-                await self._again(error_told, asked, failures)
-                failures += 1
-
-    async def _read(self, name: str) -> AsyncIterator[bytes]:
-        stub = self._fleet.stub(self._attempt.binding.address)
-        call = stub.ReadArtifact(
-            worker_pb2.WorkerServiceReadArtifactRequest(attempt_id=self._attempt.id, name=name)
-        )
-        try:
-            async for response in call:
-                self._heard = self._now()
-                yield response.data
-        finally:
-            call.cancel()
-
     async def _lost(self, loss: Lost) -> Ended:
         """LOST goes on from the tip that its worker pushed, where there is one. Raises GitError."""
         attempt = self._attempt
@@ -342,20 +234,6 @@ class AttemptCall:
             async with asyncio.timeout(self._patience.silence):
                 await self.cancel(worker_pb2.CANCEL_REASON_CANCELLED)
         return Ended(self._attempt.id, Outcome.INTERNAL, message[:MESSAGE_LIMIT], datetime.now(UTC))
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-
-def _fitting(paths: Iterable[str]) -> tuple[str, ...]:
-    """The first paths, as many as an event may carry."""
-    left, fitting = PATHS_LIMIT, list[str]()
-    for path in paths:
-        left -= len(path.encode(errors="replace"))
-        if left < 0:
-            break
-        fitting.append(path)
-    return tuple(fitting)
 
 
 E = TypeVar("E", bound=Exception)

@@ -1,56 +1,24 @@
 """LeadAgent conducts one run: it keeps the wanted commands going, and journals what they find."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 
 import structlog
 
-from codeframe.v1 import worker_pb2
 from services.lead import records
-from services.lead.adoption import PLAN, PlanRefused, adopted
-from services.lead.artifacts import ArtifactStore
-from services.lead.attempt_call import AttemptCall, Patience
-from services.lead.fleet import Fleet
-from services.lead.integrator import Integrator, Waiting, attempt_branch, candidate_branch
-from services.lead.journal import HeadMoved, Journal, Record, Row, RowKind, StoreFailed
-from services.lead.machine.attempt import Attempt, AttemptKind
+from services.lead.journal import HeadMoved, Record, Row, RowKind, StoreFailed
 from services.lead.machine.decide import decide
-from services.lead.machine.events import Noticed
 from services.lead.machine.fold import fold
-from services.lead.machine.happenings import (
-    Bound,
-    ClockRead,
-    EndAsked,
-    Ended,
-    Happening,
-    HeadPushed,
-    Notices,
-    NotStarted,
-    Planned,
-    ProvidersHeld,
-    RolesServed,
-    Stacked,
-)
+from services.lead.machine.happenings import Bound, EndAsked, Ended, Happening, ProvidersHeld, RolesServed
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.run import Run
-from services.lead.machine.state import Hold, Integrating
+from services.lead.machine.state import Hold
 from services.lead.machine.task import TaskState
-from services.lead.machine.wanted import (
-    AskLost,
-    CancelAttempt,
-    Command,
-    Follow,
-    PushHead,
-    StackCandidate,
-    WakeAt,
-    asked_model,
-    commands,
-    placements,
-)
-from services.lead.requests import Requests
+from services.lead.machine.wanted import Command, StackCandidate, asked_model, commands, placements
+from services.lead.performer import Performer, own_branch
+from services.lead.stage import Stage
 from services.runtime.git import GitError
 
 log = structlog.get_logger()
@@ -60,19 +28,6 @@ CLEARING_UP = 20.0
 """Seconds that a run's end waits for branches to be deleted, at most."""
 
 Child = asyncio.Task[None]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What every conductor of a lead works with."""
-
-    journal: Journal
-    fleet: Fleet
-    artifacts: ArtifactStore
-    requests: Requests
-    integrator_of: Callable[[str], Integrator]
-    patience: Patience = field(default_factory=Patience)
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 class ConductorEnded(Exception):
@@ -85,18 +40,6 @@ class Told:
 
     happening: Happening
     journaled: asyncio.Future[bool]
-
-
-async def _nothing() -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """How a command ended, and what is to be cleared up once that is journaled."""
-
-    happening: Happening
-    clear_up: Callable[[], Awaitable[None]] = _nothing
 
 
 class LeadAgent:
@@ -113,6 +56,7 @@ class LeadAgent:
         self._term = term
         self._stage = stage
         self._integrator = stage.integrator_of(run.facts.repository)
+        self._performer = Performer(stage, self._integrator, self.tell)
         self._told: list[Told] = []
         self._news = asyncio.Event()
         self._ended = False
@@ -231,7 +175,7 @@ class LeadAgent:
         if children:
             await asyncio.wait(children)  # what they push, they push before what is left is deleted
         merged = {
-            self._branch(task.id, task.own.attempt_id)
+            own_branch(run, task.id, task.own)
             for task in run.tasks.values()
             if task.own and task.state is TaskState.COMPLETED
         }
@@ -327,7 +271,7 @@ class LeadAgent:
         failures = 0
         while True:
             try:
-                found = await self._act(command)
+                found = await self._performer.perform(self.run, command)
                 self._concluding.add(this)
                 if found:
                     await self.tell(found.happening)
@@ -345,99 +289,6 @@ class LeadAgent:
             if self._under_way.get(key) is not this:
                 return
             await asyncio.sleep(pause(failures))
-
-    async def _act(self, command: Command) -> Found | None:
-        """Do a command, however long it takes; what it found, where there is something to tell."""
-        match command:
-            case Follow():
-                return await self._follow(self.run.attempts[command.attempt_id])
-            case CancelAttempt():
-                call = self._call(self.run.attempts[command.attempt_id])
-                await call.cancel(worker_pb2.CANCEL_REASON_CANCELLED)
-                return None  # its Follow tells how it ended
-            case AskLost():
-                return Found(await self._call(self.run.attempts[command.attempt_id]).ask_lost())
-            case StackCandidate():
-                return Found(await self._stack(command))
-            case PushHead():
-                return await self._push(command.integrating)
-            case WakeAt():
-                delay = (command.time - self._stage.clock()).total_seconds()
-                await asyncio.sleep(max(0.0, delay))
-                return Found(ClockRead(max(self._stage.clock(), command.time)))
-
-    def _call(self, attempt: Attempt) -> AttemptCall:
-        async def journal_notices(notices: tuple[Noticed, ...]) -> None:
-            await self.tell(Notices(attempt.id, notices, self._stage.clock()))
-
-        return AttemptCall(
-            attempt,
-            self.run.facts.run_id,
-            self._stage.fleet,
-            self._integrator,
-            self._stage.artifacts,
-            journal_notices,
-            self._stage.patience,
-        )
-
-    async def _follow(self, attempt: Attempt) -> Found:
-        fleet, address = self._stage.fleet, attempt.binding.address
-        with structlog.contextvars.bound_contextvars(task=attempt.task_id, attempt=attempt.id):
-            told = await self._call(attempt).follow()
-            # The slot is freed before this is told: the next placement sees it, or spares who refused.
-            if isinstance(told, NotStarted):
-                log.info("an attempt was refused", worker=address, why=told.message)
-                fleet.release(attempt.id, address, refused=True)
-                return Found(told)
-            log.info("an attempt has ended", outcome=told.outcome.value, message=told.message[:200])
-            if attempt.kind is AttemptKind.PLAN and told.outcome is Outcome.SUCCEEDED:
-                happening = await self._planned(told)
-            else:
-                happening = told
-            unavailable = told.outcome is Outcome.PROVIDER_UNAVAILABLE
-            fleet.release(attempt.id, address, unavailable=unavailable)
-            return Found(happening, lambda: fleet.let_go(attempt.id, address))
-
-    async def _planned(self, told: Ended) -> Planned | Ended:
-        """What a plan makes of the run; or the attempt's end, where the plan cannot be run."""
-        data = await self._stage.artifacts.read_whole(told.attempt_id, PLAN)
-        tree = await self._integrator.tree(self.run.facts.base)
-        try:
-            return adopted(told, data, tree, self._stage.fleet.roles)
-        except PlanRefused as refused:
-            log.warning("a plan is refused", why=str(refused))
-            return replace(told, outcome=Outcome.VERIFICATION_FAILED, message=str(refused))
-
-    async def _stack(self, command: StackCandidate) -> Stacked:
-        run_id = self.run.facts.run_id
-        waiting = [
-            Waiting(task_id, own, self._branch(task_id, own.attempt_id), self.run.tasks[task_id].spec.title)
-            for task_id, own in command.commits
-        ]
-        stack = await self._integrator.stack(run_id, command.number, command.onto, waiting)
-        return Stacked(
-            command.number,
-            command.onto,
-            stack.commit,
-            stack.tree,
-            stack.tasks,
-            stack.conflicts,
-            self._stage.clock(),
-        )
-
-    async def _push(self, integrating: Integrating) -> Found:
-        run_id = self.run.facts.run_id
-        tasks = (self.run.tasks[task_id] for task_id in integrating.tasks)
-        merged = [self._branch(task.id, task.own.attempt_id) for task in tasks if task.own]
-        merged.append(candidate_branch(run_id, self.run.core.candidates))
-        moved = await self._integrator.move_head(run_id, integrating.start, integrating.to)
-        if moved:
-            # Before it is told: a crash in between only has it done again, and no stop can come after it.
-            await self._integrator.delete(merged)
-        return Found(HeadPushed(moved, self._stage.clock()))
-
-    def _branch(self, task_id: str, attempt_id: str) -> str:
-        return attempt_branch(self.run.facts.run_id, task_id, self.run.attempts[attempt_id].number)
 
 
 def _key(command: Command) -> Hashable:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 
 from services.lead import records
-from services.lead.conductor import ConductorEnded, LeadAgent, Stage, pause
+from services.lead.conductor import ConductorEnded, LeadAgent, pause
 from services.lead.journal import (
     Fenced,
     HeadMoved,
@@ -25,6 +25,7 @@ from services.lead.machine.events import Claimed
 from services.lead.machine.happenings import EndAsked
 from services.lead.machine.run import Run
 from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.stage import Stage
 from services.runtime.errors import Aborted
 
 log = structlog.get_logger()

@@ -11,8 +11,6 @@ from typing import Any
 
 from codeframe.v1 import events_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2, status_pb2
 from services.lead.artifacts import ArtifactStore
-from services.lead.attempt_call import Patience
-from services.lead.conductor import Stage
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrators
 from services.lead.journal import Filter, Journal
@@ -21,6 +19,8 @@ from services.lead.reads import Reads
 from services.lead.requests import Requests
 from services.lead.runs import Runs
 from services.lead.servicer import LeadServicer
+from services.lead.silence import Patience
+from services.lead.stage import Stage
 from services.lead.watch import add_status_service
 from services.runtime.channel import open_channel
 from services.runtime.git import Git

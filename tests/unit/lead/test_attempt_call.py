@@ -17,7 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from codeframe.v1 import evidence_pb2, state_pb2, worker_pb2, worker_pb2_grpc
 from services.lead.artifacts import ArtifactStore
-from services.lead.attempt_call import AttemptCall, Patience
+from services.lead.attempt_call import AttemptCall
 from services.lead.fleet import Fleet
 from services.lead.integrator import Integrators, attempt_branch
 from services.lead.journal.sqlite import sqlite_journal
@@ -26,6 +26,7 @@ from services.lead.machine.events import Noticed
 from services.lead.machine.happenings import Ended, NotStarted
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.usage import Usage
+from services.lead.silence import Patience
 from services.runtime.errors import FailedPrecondition, Internal, NotFound, ResourceExhausted, Unavailable
 from services.runtime.git import Git
 from services.runtime.server import Server
