@@ -17,8 +17,10 @@ from services.lead.silence import Lost, Silence
 from services.runtime.git import CommitNotFound
 
 MESSAGE_LIMIT = 16_000
+"""Characters that are kept of what a worker says."""
+
 PATHS_LIMIT = 24_000
-"""Characters of the message and bytes of the paths in an event, so that none nears 64 KiB."""
+"""Bytes of the paths in an event, so that none nears 64 KiB."""
 
 TRIES = 10
 """Answers of a kind that should not be, before the attempt has failed."""

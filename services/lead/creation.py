@@ -16,7 +16,7 @@ from codeframe.plan import PLANNER, Plan, PlannedTask, faults, read_plan
 from codeframe.project import PROJECT_FILE, ProjectFile, ProjectFileError, read_project
 from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.assignment import assign_role
-from services.lead.machine.events import RunCreated
+from services.lead.machine.private_records import RunCreated
 from services.lead.machine.state import Check, RoleScope, RunFacts, RunLimits
 from services.runtime.errors import InvalidArgument
 

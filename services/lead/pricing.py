@@ -7,7 +7,7 @@ from datetime import timedelta
 from codeframe.budget import Charge
 from codeframe.errors import Violation
 from codeframe.plan import PLANNER
-from services.lead.machine.events import RunCreated
+from services.lead.machine.private_records import RunCreated
 from services.runtime.errors import InvalidArgument
 from services.runtime.prices import Prices
 

@@ -12,6 +12,7 @@ from codeframe.internal.v1 import records_pb2, rows_pb2
 from codeframe.v1 import events_pb2
 from services.lead.journal import Record, Row, RowKind
 from services.lead.machine import events as e
+from services.lead.machine import private_records as r
 from services.lead.machine.attempt import Attempt
 from services.lead.machine.draft import Draft
 from services.lead.machine.fold import begin, fold
@@ -32,7 +33,7 @@ PIECE = 500
 
 Made = TypeVar("Made")
 
-_PRIVATE: dict[str, type] = {kind.__name__: kind for kind in get_args(e.PrivateRecord)}
+_PRIVATE: dict[str, type] = {kind.__name__: kind for kind in get_args(r.PrivateRecord)}
 _TASK, _ATTEMPT = TypeAdapter(Task), TypeAdapter(Attempt)
 _STATE = TypeAdapter(tuple[RunFacts, RunCore])
 _TIMED: dict[type, TypeAdapter[Any]] = {
@@ -63,7 +64,7 @@ def records(draft: Draft) -> Iterator[Record]:
 def _record(event: e.Event, time: datetime, facts: RunFacts) -> Record:
     task_id, attempt_id = getattr(event, "task_id", ""), getattr(event, "attempt_id", "")
     if type(event).__name__ in _PRIVATE:
-        body = _private(cast(e.PrivateRecord, event), time)
+        body = _private(cast(r.PrivateRecord, event), time)
         return Record(type(event).__name__, body, public=False, task_id=task_id, attempt_id=attempt_id)
     message = event_to_proto(cast(e.PublicEvent, event), facts.run_id, facts.project, time)
     kind = message.WhichOneof("payload") or ""
@@ -77,11 +78,11 @@ def _record(event: e.Event, time: datetime, facts: RunFacts) -> Record:
     )
 
 
-def _private(event: e.PrivateRecord, time: datetime) -> bytes:
+def _private(event: r.PrivateRecord, time: datetime) -> bytes:
     attachment = b""
-    if isinstance(event, e.AttemptBound):
+    if isinstance(event, r.AttemptBound):
         attachment, event = event.request, replace(event, request=b"")
-    elif isinstance(event, e.ResultRecorded):
+    elif isinstance(event, r.ResultRecorded):
         attachment, event = event.result, replace(event, result=b"")
     state: bytes = _TIMED[type(event)].dump_json((time, event))
     return records_pb2.PrivateRecord(state=state, attachment=attachment).SerializeToString()
@@ -94,11 +95,11 @@ def event(record: Record) -> tuple[e.Event, datetime] | None:
         told = event_from_proto(message)
         return (told, instant(message.event_time)) if told else None
     stored = records_pb2.PrivateRecord.FromString(record.body)
-    private: e.PrivateRecord
+    private: r.PrivateRecord
     time, private = _TIMED[_PRIVATE[record.kind]].validate_json(stored.state)
-    if isinstance(private, e.AttemptBound):
+    if isinstance(private, r.AttemptBound):
         private = replace(private, request=stored.attachment)
-    elif isinstance(private, e.ResultRecorded):
+    elif isinstance(private, r.ResultRecorded):
         private = replace(private, result=stored.attachment)
     return private, time
 
@@ -163,7 +164,7 @@ def folded(stored: Sequence[Record]) -> Run:
             continue
         happened, time = told
         if run is None:
-            if not isinstance(happened, e.RunCreated):
+            if not isinstance(happened, r.RunCreated):
                 raise ValueError(f"a run begins with RunCreated, not {record.kind}")
             run = begin(happened)
         else:

@@ -21,8 +21,8 @@ from services.lead.journal import (
     StoreFailed,
 )
 from services.lead.machine.draft import Draft
-from services.lead.machine.events import Claimed
 from services.lead.machine.happenings import EndAsked
+from services.lead.machine.private_records import Claimed
 from services.lead.machine.run import Run
 from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
 from services.lead.stage import Stage

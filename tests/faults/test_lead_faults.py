@@ -19,7 +19,7 @@ from codeframe.client import Client
 from codeframe.v1 import budget_pb2, evidence_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2
 from services.lead import records
 from services.lead.journal import Appended, Journal, RowKind, StoreFailed
-from services.lead.machine.events import Claimed
+from services.lead.machine.private_records import Claimed
 from services.lead.runs import Runs
 from services.runtime.channel import open_channel
 from tests.cuts import Cuts

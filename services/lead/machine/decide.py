@@ -12,6 +12,7 @@ from codeframe.plan import PLANNER
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
 from services.lead.machine import merge, planning, provider, spending
+from services.lead.machine import private_records as r
 from services.lead.machine.attempt import Attempt, AttemptKind
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end, fail_internally, settle
@@ -26,7 +27,7 @@ INCONCLUSIVE_CAP = 10
 """How often a verification that said nothing is sent again."""
 
 
-def create(created: e.RunCreated, time: datetime) -> Draft:
+def create(created: r.RunCreated, time: datetime) -> Draft:
     """The first events of a run: its tasks, which it has but where a goal needs a plan first."""
     draft = Draft(begin(created), time)
     draft.events.append((created, time))
@@ -81,7 +82,7 @@ def _bound(draft: Draft, bound: h.Bound) -> None:
     if wanted not in placements(draft.run):
         return
     draft.emit(
-        e.AttemptBound(
+        r.AttemptBound(
             attempt_id=wanted.attempt_id,
             task_id=wanted.task_id,
             number=wanted.number,
@@ -109,7 +110,7 @@ def _not_started(draft: Draft, refused: h.NotStarted) -> None:
     attempt = draft.run.attempts.get(refused.attempt_id)
     if not attempt or not attempt.open or attempt.started:
         return
-    draft.emit(e.AttemptUnbound(attempt.id, refused.message))
+    draft.emit(r.AttemptUnbound(attempt.id, refused.message))
     if attempt.kind is AttemptKind.TASK:
         draft.tell_ready(draft.run.tasks[attempt.task_id], refused.message)
 
@@ -143,7 +144,7 @@ def _tell_ended(draft: Draft, ended: h.Ended) -> Attempt | None:
     if not attempt.started and ended.result:
         _tell_started(draft, attempt)
     if ended.result:
-        draft.emit(e.ResultRecorded(attempt.id, ended.result))
+        draft.emit(r.ResultRecorded(attempt.id, ended.result))
     draft.emit(
         e.AttemptEnded(
             attempt_id=attempt.id,
@@ -189,7 +190,7 @@ def _task_ended(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
     own = OwnCommit(attempt.id, ended.commit, ended.base or attempt.base) if ended.commit else None
     if ended.outcome is Outcome.SUCCEEDED and own:
         draft.emit(
-            e.CommitQueued(task.id, own, ended.tree),
+            r.CommitQueued(task.id, own, ended.tree),
             e.TaskStatusChanged(
                 task.id,
                 TaskState.IN_PROGRESS,
@@ -219,7 +220,7 @@ def _base_verified(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
         return
     match ended.outcome:
         case Outcome.SUCCEEDED | Outcome.VERIFICATION_FAILED | Outcome.NO_TESTS:
-            draft.emit(e.BaseVerified(attempt.check, attempt.id, ended.passed > 0))
+            draft.emit(r.BaseVerified(attempt.check, attempt.id, ended.passed > 0))
             if all(check.report_attempt for check in draft.run.core.checks):
                 _start_tasks(draft)
         case Outcome.SETUP_FAILED | Outcome.TIMED_OUT:

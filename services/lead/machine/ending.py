@@ -1,6 +1,7 @@
 """How a run ends: by itself when every task has, or CANCELLING first when it is told to."""
 
 from services.lead.machine import events as e
+from services.lead.machine import private_records as r
 from services.lead.machine.draft import Draft
 from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
 from services.lead.machine.task import TaskState
@@ -9,7 +10,7 @@ from services.lead.machine.task import TaskState
 def ask_end(draft: Draft, ending: Ending) -> None:
     """The run is to end so, once its attempts have ended. The first wish wins."""
     if not draft.run.core.ending:
-        draft.emit(e.EndingAsked(ending))
+        draft.emit(r.EndingAsked(ending))
 
 
 def fail_internally(draft: Draft, message: str) -> None:
@@ -24,7 +25,7 @@ def settle(draft: Draft) -> None:
         draft.tell_run(RunPhase.CANCELLING, run.core.ending.failure)
     if run.core.phase is RunPhase.CANCELLING:
         if run.core.candidate and not run.core.integrating:
-            draft.emit(e.CandidateDropped(run.core.candidate.number))
+            draft.emit(r.CandidateDropped(run.core.candidate.number))
         if not run.open_attempts and not run.core.integrating:
             _end_as_asked(draft)
     elif run.all_final and not run.core.planning and not run.open_attempts:

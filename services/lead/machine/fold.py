@@ -6,6 +6,7 @@ from datetime import datetime
 
 from codeframe.budget import NOTHING
 from services.lead.machine import events as e
+from services.lead.machine import private_records as r
 from services.lead.machine.attempt import Attempt, AttemptKind
 from services.lead.machine.run import Run
 from services.lead.machine.state import Candidate, Green, Integrating, Planning, RunCore, RunPhase
@@ -13,14 +14,14 @@ from services.lead.machine.task import PreviousAttempt, Task, TaskState
 from services.lead.machine.usage import Usage
 
 
-def begin(created: e.RunCreated) -> Run:
+def begin(created: r.RunCreated) -> Run:
     """The state that a run starts with."""
     planning = Planning() if created.facts.goal else None
     core = RunCore(phase=RunPhase.PLANNING, head=created.facts.base, checks=created.checks, planning=planning)
     return Run(created.facts, core, _tasks(created))
 
 
-def _tasks(plan: e.RunCreated | e.PlanAdopted) -> list[Task]:
+def _tasks(plan: r.RunCreated | r.PlanAdopted) -> list[Task]:
     return [Task(spec, index, plan.check_of.get(spec.id)) for index, spec in enumerate(plan.tasks)]
 
 
@@ -48,45 +49,45 @@ def fold(run: Run, event: e.Event, time: datetime) -> None:
             _attempt_ended(run, event, time)
         case e.Noticed():
             _noticed(run, event)
-        case e.Claimed():
+        case r.Claimed():
             run.update(term=event.term)
-        case e.AttemptBound():
+        case r.AttemptBound():
             _bound(run, event)
-        case e.AttemptUnbound():
+        case r.AttemptUnbound():
             _unbound(run, event)
-        case e.ResultRecorded():
+        case r.ResultRecorded():
             run.put_attempt(replace(run.attempts[event.attempt_id], result=event.result))
-        case e.UsageSettled():
+        case r.UsageSettled():
             _settled(run, event)
-        case e.UsageEstimated():
+        case r.UsageEstimated():
             _estimated(run, event)
-        case e.RetryScheduled():
+        case r.RetryScheduled():
             _retry(run, event)
-        case e.CommitQueued():
+        case r.CommitQueued():
             task = run.tasks[event.task_id]
             run.put_task(replace(task, own=event.own))
             if task.check is not None:
                 _add_green(run, Green(event.tree, task.check, event.own.attempt_id))
-        case e.QueuedAlone():
+        case r.QueuedAlone():
             run.put_task(replace(run.tasks[event.task_id], alone=True))
-        case e.EndingAsked():
+        case r.EndingAsked():
             run.update(ending=run.core.ending or event.ending)
-        case e.PlanAdopted():
+        case r.PlanAdopted():
             run.update(planning=None, checks=event.checks)
             run.adopt(_tasks(event))
-        case e.PlanRetryScheduled():
+        case r.PlanRetryScheduled():
             _plan_again(run, event)
-        case e.ProvidersHeld():
+        case r.ProvidersHeld():
             run.update(holds=event.holds)
-        case e.PlanRetryDue():
+        case r.PlanRetryDue():
             _update_planning(run, retry_time=None)
-        case e.BaseVerified():
+        case r.BaseVerified():
             _baseline(run, event.check, event.attempt_id, passes=event.passes)
-        case e.CandidateMade() | e.CandidateChecked() | e.CandidateDropped():
+        case r.CandidateMade() | r.CandidateChecked() | r.CandidateDropped():
             _candidate(run, event)
-        case e.IntegratingOpened():
+        case r.IntegratingOpened():
             run.update(integrating=Integrating(event.tasks, event.start, event.to))
-        case e.IntegratingClosed():
+        case r.IntegratingClosed():
             _integrated(run, event)
         case _:
             pass
@@ -112,7 +113,7 @@ def _task_status(run: Run, event: e.TaskStatusChanged) -> None:
     )
 
 
-def _bound(run: Run, event: e.AttemptBound) -> None:
+def _bound(run: Run, event: r.AttemptBound) -> None:
     known = run.attempts.get(event.attempt_id)
     run.put_attempt(
         Attempt(
@@ -141,7 +142,7 @@ def _bound(run: Run, event: e.AttemptBound) -> None:
             run.put_task(replace(task, attempts=event.number, open_attempt=event.attempt_id))
 
 
-def _unbound(run: Run, event: e.AttemptUnbound) -> None:
+def _unbound(run: Run, event: r.AttemptUnbound) -> None:
     attempt = run.attempts[event.attempt_id]
     run.put_attempt(replace(attempt, unbound=True, request=b""))
     if attempt.kind is AttemptKind.TASK:
@@ -190,7 +191,7 @@ def _added(usage: tuple[Usage, ...], more: Usage) -> tuple[Usage, ...]:
     return tuple(by_model.values())
 
 
-def _settled(run: Run, event: e.UsageSettled) -> None:
+def _settled(run: Run, event: r.UsageSettled) -> None:
     """The result's account takes the place of the notices', in the attempt and in the run."""
     attempt, core = run.attempts[event.attempt_id], run.core
     usage = {each.model: each for each in core.usage}
@@ -229,13 +230,13 @@ def _less(usage: Usage, part: Usage) -> Usage:
     )
 
 
-def _estimated(run: Run, event: e.UsageEstimated) -> None:
+def _estimated(run: Run, event: r.UsageEstimated) -> None:
     attempt = run.attempts[event.attempt_id]
     run.update(estimated=run.core.estimated - attempt.estimate + event.estimate)
     run.put_attempt(replace(attempt, estimate=event.estimate, asked_until=event.asked_until))
 
 
-def _retry(run: Run, event: e.RetryScheduled) -> None:
+def _retry(run: Run, event: r.RetryScheduled) -> None:
     task = run.tasks[event.task_id]
     endings = {**task.endings, event.reason: task.endings.get(event.reason, 0) + 1}
     run.put_task(
@@ -255,7 +256,7 @@ def _update_planning(run: Run, **changes: object) -> None:
         run.update(planning=replace(run.core.planning, **changes))  # type: ignore[arg-type]
 
 
-def _plan_again(run: Run, event: e.PlanRetryScheduled) -> None:
+def _plan_again(run: Run, event: r.PlanRetryScheduled) -> None:
     before = run.core.planning or Planning()
     _update_planning(
         run,
@@ -266,23 +267,23 @@ def _plan_again(run: Run, event: e.PlanRetryScheduled) -> None:
     )
 
 
-def _candidate(run: Run, event: e.CandidateMade | e.CandidateChecked | e.CandidateDropped) -> None:
+def _candidate(run: Run, event: r.CandidateMade | r.CandidateChecked | r.CandidateDropped) -> None:
     candidate = run.core.candidate
     match event:
-        case e.CandidateMade():
+        case r.CandidateMade():
             made = Candidate(
                 event.number, event.onto, event.commit, event.tree, event.tasks, pending=event.pending
             )
             run.update(candidate=made, candidates=event.number)
-        case e.CandidateDropped():
+        case r.CandidateDropped():
             run.update(candidate=None)
-        case e.CandidateChecked(green=True) if candidate:
+        case r.CandidateChecked(green=True) if candidate:
             pending = tuple(key for key in candidate.pending if key != event.check)
             run.update(candidate=replace(candidate, pending=pending))
             _add_green(run, Green(candidate.tree, event.check, event.attempt_id))
-        case e.CandidateChecked(green=False) if candidate:
+        case r.CandidateChecked(green=False) if candidate:
             run.update(candidate=replace(candidate, reds=candidate.reds + 1))
-        case e.CandidateChecked() if candidate:
+        case r.CandidateChecked() if candidate:
             run.update(candidate=replace(candidate, inconclusive=candidate.inconclusive + 1))
         case _:
             pass
@@ -300,7 +301,7 @@ def _baseline(run: Run, key: int, attempt_id: str, *, passes: bool = False) -> N
     run.update(checks=tuple(checks))
 
 
-def _integrated(run: Run, event: e.IntegratingClosed) -> None:
+def _integrated(run: Run, event: r.IntegratingClosed) -> None:
     """The reports of what was merged become the baselines: what passed there must pass from now on."""
     candidate, integrating = run.core.candidate, run.core.integrating
     run.update(candidate=None, integrating=None)

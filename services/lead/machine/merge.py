@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine import private_records as r
 from services.lead.machine.attempt import Attempt
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end, fail_internally
@@ -39,7 +40,7 @@ def again_or_failed(
         return
     kept = own if again.start is StartFrom.OWN_COMMIT else None
     draft.emit(
-        e.RetryScheduled(task.id, outcome, message, again.costs_retry, kept, attempt_id, report_attempt)
+        r.RetryScheduled(task.id, outcome, message, again.costs_retry, kept, attempt_id, report_attempt)
     )
     if again.pause:
         draft.emit(
@@ -89,7 +90,7 @@ def stacked(draft: Draft, stack: h.Stacked) -> None:
     if not stack.tasks or not queued.issuperset(stack.tasks):
         return
     pending = tuple(sorted(key for key in _checks(run, stack.tasks) if not run.is_green(stack.tree, key)))
-    draft.emit(e.CandidateMade(stack.number, stack.onto, stack.commit, stack.tree, stack.tasks, pending))
+    draft.emit(r.CandidateMade(stack.number, stack.onto, stack.commit, stack.tree, stack.tasks, pending))
     _integrate_if_green(draft)
 
 
@@ -115,13 +116,13 @@ def checked(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
     if attempt.check is None:
         return
     if ended.outcome is Outcome.SUCCEEDED:
-        draft.emit(e.CandidateChecked(attempt.check, True, attempt.id))
+        draft.emit(r.CandidateChecked(attempt.check, True, attempt.id))
         _integrate_if_green(draft)
     elif ended.outcome in RED:
-        draft.emit(e.CandidateChecked(attempt.check, False, attempt.id))
+        draft.emit(r.CandidateChecked(attempt.check, False, attempt.id))
         _drop_if_red_enough(draft, ended)
     else:
-        draft.emit(e.CandidateChecked(attempt.check, None, attempt.id))
+        draft.emit(r.CandidateChecked(attempt.check, None, attempt.id))
         if candidate.inconclusive + 1 > INCONCLUSIVE_CAP:
             fail_internally(draft, f"a candidate's verification gave no answer: {ended.message}")
 
@@ -135,7 +136,7 @@ def _drop_if_red_enough(draft: Draft, ended: h.Ended) -> None:
     alone = len(tasks) == 1 and tasks[0].alone
     if not alone and candidate.reds < REDS_BEFORE_SINGLY:
         return
-    draft.emit(e.CandidateDropped(candidate.number))
+    draft.emit(r.CandidateDropped(candidate.number))
     if len(tasks) == 1:
         again_or_failed(
             draft,
@@ -147,13 +148,13 @@ def _drop_if_red_enough(draft: Draft, ended: h.Ended) -> None:
             report_attempt=ended.attempt_id,
         )
     else:
-        draft.emit(*(e.QueuedAlone(task.id) for task in tasks))
+        draft.emit(*(r.QueuedAlone(task.id) for task in tasks))
 
 
 def _integrate_if_green(draft: Draft) -> None:
     core = draft.run.core
     if core.candidate and not core.candidate.pending and not core.integrating:
-        draft.emit(e.IntegratingOpened(core.candidate.tasks, core.head, core.candidate.commit))
+        draft.emit(r.IntegratingOpened(core.candidate.tasks, core.head, core.candidate.commit))
 
 
 def pushed(draft: Draft, push: h.HeadPushed) -> None:
@@ -161,7 +162,7 @@ def pushed(draft: Draft, push: h.HeadPushed) -> None:
     run, integrating = draft.run, draft.run.core.integrating
     if not integrating:
         return
-    draft.emit(e.IntegratingClosed(push.moved))
+    draft.emit(r.IntegratingClosed(push.moved))
     if not push.moved:
         message = f"{run.facts.branch} is not where this run left it: somebody else moved it"
         failure = RunFailure(RunFailureReason.RUN_BRANCH_MOVED, message)

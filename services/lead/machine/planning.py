@@ -4,6 +4,7 @@ from datetime import datetime
 
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine import private_records as r
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end
 from services.lead.machine.outcome import what_follows
@@ -17,7 +18,7 @@ def adopt(draft: Draft, planned: h.Planned) -> None:
     attempt_id = planned.ended.attempt_id
     draft.emit(
         e.PlanProposed(attempt_id, planned.title, planned.tasks, planned.artifact),
-        e.PlanAdopted(attempt_id, planned.tasks, planned.checks, planned.check_of),
+        r.PlanAdopted(attempt_id, planned.tasks, planned.checks, planned.check_of),
     )
     draft.tell_tasks()
 
@@ -31,7 +32,7 @@ def ended(draft: Draft, ending: h.Ended) -> None:
     again = what_follows(ending.outcome, times, planning.retries, run.facts.limits.retries)
     if again:
         retry_time = draft.time + again.pause if again.pause else None
-        draft.emit(e.PlanRetryScheduled(ending.outcome, ending.message, again.costs_retry, retry_time))
+        draft.emit(r.PlanRetryScheduled(ending.outcome, ending.message, again.costs_retry, retry_time))
         return
     message = (
         f"no plan could be made of the goal ({ending.outcome.name}): {clip(ending.message)}; "
@@ -47,4 +48,4 @@ def retry_if_due(draft: Draft, now: datetime) -> None:
     """The instant of the next attempt may have come."""
     planning = draft.run.core.planning
     if planning and planning.retry_time and planning.retry_time <= now:
-        draft.emit(e.PlanRetryDue())
+        draft.emit(r.PlanRetryDue())

@@ -1,7 +1,7 @@
 """Tasks that wait for the model's provider: every worker of their role asks one that is held."""
 
-from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine import private_records as r
 from services.lead.machine.draft import Draft
 from services.lead.machine.state import RunPhase
 from services.lead.machine.task import Task, WaitingFor
@@ -12,7 +12,7 @@ def held(draft: Draft, happening: h.ProvidersHeld) -> None:
     """Providers ask to wait, or do so no more. Tasks that waited for one say so again, or wait for a slot."""
     if happening.holds == draft.run.core.holds:
         return
-    draft.emit(e.ProvidersHeld(happening.holds))
+    draft.emit(r.ProvidersHeld(happening.holds))
     if draft.run.core.phase is RunPhase.RUNNING:
         for task in draft.run.ready:
             if task.waiting_for is WaitingFor.PROVIDER:

@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from codeframe.budget import NOTHING, Charge
-from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine import private_records as r
 from services.lead.machine.allowance import (
     ASKED_FOR,
     charged,
@@ -37,7 +37,7 @@ def ended(draft: Draft, attempt: Attempt, end: h.Ended) -> None:
     if not is_paid(attempt):
         return
     if end.result:
-        draft.emit(e.UsageSettled(attempt.id, end.usage, end.wall_time))
+        draft.emit(r.UsageSettled(attempt.id, end.usage, end.wall_time))
         _charge_unknown_cost(draft, attempt.id)
     else:
         _estimate(draft, attempt, end.time, is_dead=end.is_dead)
@@ -51,29 +51,29 @@ def answered(draft: Draft, answer: h.Answered) -> None:
     if answer.is_dead:
         _estimate(draft, attempt, attempt.end_time or answer.time, is_dead=True)
     elif answer.is_known:
-        draft.emit(e.UsageSettled(attempt.id, answer.usage, answer.wall_time))
+        draft.emit(r.UsageSettled(attempt.id, answer.usage, answer.wall_time))
         _charge_unknown_cost(draft, attempt.id)
     else:
-        draft.emit(e.UsageSettled(attempt.id, attempt.usage, attempt.wall_time))
+        draft.emit(r.UsageSettled(attempt.id, attempt.usage, attempt.wall_time))
 
 
 def _estimate(draft: Draft, attempt: Attempt, time: datetime, *, is_dead: bool) -> None:
     elapsed = max(time - attempt.bound_time, attempt.wall_time)
     estimate = estimate_lost(draft.run, attempt, is_dead=is_dead, elapsed=elapsed)
-    draft.emit(e.UsageEstimated(attempt.id, estimate, None if is_dead else time + ASKED_FOR))
+    draft.emit(r.UsageEstimated(attempt.id, estimate, None if is_dead else time + ASKED_FOR))
 
 
 def _charge_unknown_cost(draft: Draft, attempt_id: str) -> None:
     cost = unknown_cost(draft.run.attempts[attempt_id])
     if cost != NOTHING:
-        draft.emit(e.UsageEstimated(attempt_id, cost))
+        draft.emit(r.UsageEstimated(attempt_id, cost))
 
 
 def stop_asking(draft: Draft, now: datetime) -> None:
     """Lost attempts whose workers were asked for long enough: what is estimated stays so."""
     for attempt in draft.run.asked_attempts:
         if attempt.asked_until and attempt.asked_until <= now:
-            draft.emit(e.UsageEstimated(attempt.id, attempt.estimate))
+            draft.emit(r.UsageEstimated(attempt.id, attempt.estimate))
 
 
 def believed(run: Run, attempt: Attempt, end: h.Ended) -> h.Ended:

@@ -11,6 +11,7 @@ from services.lead import records
 from services.lead.journal import Record
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine import private_records as r
 from services.lead.machine.attempt import AttemptKind, Binding
 from services.lead.machine.decide import create, decide
 from services.lead.machine.draft import Draft
@@ -87,7 +88,7 @@ class Driver:
         self.attempt_rows: dict[str, bytes] = {}
         self.run_row = b""
         self.plan = (tasks, every, check_of)
-        self.keep(create(e.RunCreated(facts, *(((), (), {}) if goal else self.plan)), START))
+        self.keep(create(r.RunCreated(facts, *(((), (), {}) if goal else self.plan)), START))
 
     def keep(self, draft: Draft) -> list[e.Event]:
         """Store a draft, as an append does."""

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from codeframe.budget import NOTHING, Budget, Charge, dollars
-from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine import private_records as r
 from services.lead.machine.allowance import ASKED_FOR, charged, reserved
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.state import RunFailureReason, RunLimits, RunPhase
@@ -231,7 +231,7 @@ def test_a_late_answer_says_nothing_twice() -> None:
     attempt = driver.bind()
     driver.end(attempt, Outcome.LOST)
     answer = h.Answered(attempt, driver.tick(), (Usage("m", 1, input_tokens=10),))
-    assert any(isinstance(event, e.UsageSettled) for event in driver.tell(answer))
+    assert any(isinstance(event, r.UsageSettled) for event in driver.tell(answer))
     assert driver.tell(replace(answer, time=driver.tick())) == []
     assert driver.run.attempts[attempt].outcome is Outcome.LOST
     assert driver.run.tasks["a"].state is TaskState.PENDING

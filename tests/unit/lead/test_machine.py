@@ -6,6 +6,7 @@ import pytest
 
 from services.lead.machine import events as e
 from services.lead.machine import happenings as h
+from services.lead.machine import private_records as r
 from services.lead.machine.attempt import AttemptKind
 from services.lead.machine.outcome import RULES, Outcome
 from services.lead.machine.state import Ending, RunFailureReason, RunLimits, RunPhase
@@ -208,7 +209,7 @@ def test_green_alone_and_red_together_are_merged_singly_and_one_is_done_again() 
     red(driver)
     assert driver.run.core.candidate, "red once: it is verified again"
     told = red(driver)
-    assert [event.task_id for event in told if isinstance(event, e.QueuedAlone)] == ["a", "b"]
+    assert [event.task_id for event in told if isinstance(event, r.QueuedAlone)] == ["a", "b"]
     driver.stack()
     assert driver.run.core.candidate is not None
     assert driver.run.core.candidate.tasks == ("a",)

@@ -6,7 +6,7 @@ import pytest
 
 from codeframe.budget import Budget
 from codeframe.plan import PlannedTask
-from services.lead.machine.events import RunCreated
+from services.lead.machine.private_records import RunCreated
 from services.lead.machine.state import RunFacts, RunLimits
 from services.lead.pricing import PROMPT, REPLY, priced
 from services.runtime.errors import InvalidArgument
