@@ -1,6 +1,7 @@
 """`clean`: a run's branches are removed; work that is nowhere else only where that is wanted."""
 
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,10 @@ import click
 
 from codeframe.cli.command import data_dir, find_lead, lead_address, run_async
 from codeframe.cli.failure import BAD_USAGE, NOT_COMPLETED, CommandFailed
+from codeframe.cli.folder import running
 from codeframe.cli.names import run_state
 from codeframe.cli.repository import GitFailed, Repository, git, repository_at
-from codeframe.client import Client
+from codeframe.client import Client, CodeframeError
 from codeframe.v1 import lead_pb2, state_pb2
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -40,32 +42,57 @@ class Branch:
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--repo", metavar="DIR", help="The repository, where no lead that knows the run is running.")
-@click.option("--yes", is_flag=True, help="Delete work that is on no other branch, too, without a question.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Delete without a question: work that is on no other branch, and where nobody says that RUN ended.",
+)
 @data_dir
 @lead_address
 def clean(run_id: str, repo: str | None, yes: bool, folder: Path, lead: str | None) -> None:
     """Remove the branches of RUN from its repository, listing first what is on no other branch.
 
     Such work is deleted only where you say so, by an answer or by --yes; else it is kept, and the exit
-    code is 1.
+    code is 1. A run that goes on is left alone. With --repo it may be that no lead says whether RUN has
+    ended; then all is deleted only where you say so.
     """
     if not _RUN_ID.fullmatch(run_id):
         raise CommandFailed(f"{run_id!r} is no run's id; `codeframe runs` lists them", BAD_USAGE)
-    where = repo or run_async(_repository(find_lead(lead, folder), run_id))
+    where, doubt = repo, ""
+    if where is None:
+        where = run_async(_ended(find_lead(lead, folder), run_id)).repository
+    else:
+        doubt = run_async(_doubt(lead, folder, run_id))
     try:
         with _opened(where) as opened:
-            sys.exit(_clean(opened, where, run_id, yes))
+            sys.exit(_clean(opened, where, run_id, doubt, yes))
     except GitFailed as error:
         raise CommandFailed(f"{where}: {error}") from None
 
 
-async def _repository(address: str, run_id: str) -> str:
+async def _ended(address: str, run_id: str) -> lead_pb2.Run:
+    """The run, of a lead that knows it. Raises CommandFailed where it goes on."""
     async with Client(address) as client:
         run: lead_pb2.Run = await client.get_run(run_id)
     if run.state not in _ENDED:
         state = run_state(run.state)
         raise CommandFailed(f"run {run_id} is {state}; end it first: codeframe cancel {run_id}", BAD_USAGE)
-    return run.repository
+    return run
+
+
+async def _doubt(lead: str | None, folder: Path, run_id: str) -> str:
+    """Why it is not known that a run has ended; empty where it has. Raises CommandFailed where it goes on."""
+    up = running(folder)
+    address = lead or (up.lead if up else "")
+    if not address:
+        return f"no lead is running in {folder}"
+    try:
+        await _ended(address, run_id)
+    except CodeframeError as error:
+        if error.reason != "ERROR_REASON_RUN_NOT_FOUND":
+            raise
+        return f"the lead at {address} does not know it"
+    return ""
 
 
 @contextmanager
@@ -84,7 +111,7 @@ def _opened(where: str) -> Iterator[Repository]:
         yield copy
 
 
-def _clean(repository: Repository, where: str, run_id: str, yes: bool) -> int:
+def _clean(repository: Repository, where: str, run_id: str, doubt: str, yes: bool) -> int:
     branches = branches_of(repository, run_id)
     if not branches:
         click.echo(f"run {run_id} has no branches in {where}")
@@ -96,15 +123,19 @@ def _clean(repository: Repository, where: str, run_id: str, yes: bool) -> int:
     for branch in unmerged:
         commits = f"{branch.own} commit{'' if branch.own == 1 else 's'}"
         click.echo(f"{branch.name}: {commits} on no other branch, the last: {branch.subject}")
-    ask = unmerged and not yes and sys.stdin.isatty()
-    if ask:
-        yes = click.confirm("Delete that work, too?", default=False)
-    doomed = [branch for branch in branches if yes or not branch.own]
+    question = "Delete that work, too?" if unmerged else ""
+    if doubt:
+        click.echo(f"whether run {run_id} has ended is not known: {doubt}. One that goes on would fail.")
+        question = "Delete its branches, that work, too?" if unmerged else "Delete its branches?"
+    if question and not yes and sys.stdin.isatty():
+        yes = click.confirm(question, default=False)
+    doomed = [branch for branch in branches if yes or not (branch.own or doubt)]
     _delete(repository, where, doomed)
     click.echo(f"deleted {len(doomed)} of {len(branches)} branches of run {run_id}")
     if len(doomed) == len(branches):
         return 0
-    click.echo(f"the rest is kept; delete it, too, with: codeframe clean {run_id} --yes")
+    at = f" --repo {shlex.quote(where)}" if doubt else ""
+    click.echo(f"the rest is kept; delete it, too, with: codeframe clean {run_id}{at} --yes")
     return NOT_COMPLETED
 
 

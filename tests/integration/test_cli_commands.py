@@ -403,15 +403,28 @@ def test_bad_usage_is_exit_code_2(
 async def test_a_run_is_cleaned_in_its_own_repository_once_it_has_ended(
     lead: CannedLead, tmp_path: Path
 ) -> None:
-    make_project(tmp_path / "shop", {"a": "1"})
-    git(tmp_path / "shop", "branch", "codeframe/r1/head")
-    lead.runs[0].repository = str(tmp_path / "shop")
+    shop = tmp_path / "shop"
+    make_project(shop, {"a": "1"})
+    git(shop, "branch", "codeframe/r1/head")
+    git(shop, "checkout", "--quiet", "-b", "codeframe/r1/attempts/api/1")
+    commit_files(shop, {"a": "2"}, "feat(api): did not pass")
+    git(shop, "checkout", "--quiet", "-")
+    lead.runs[0].repository = str(shop)
+    going_on = (2, "Error: run r1 is RUNNING; end it first: codeframe cancel r1\n")
+    unmerged = "codeframe/r1/attempts/api/1: 1 commit on no other branch, the last: feat(api): did not pass\n"
     async with serve(lead) as address:
-        code, out = await told("clean", "r1", "--lead", address)
-        assert (code, out) == (2, "Error: run r1 is RUNNING; end it first: codeframe cancel r1\n")
+        assert await told("clean", "r1", "--lead", address) == going_on
+        assert await told("clean", "r1", "--lead", address, "--repo", str(shop), "--yes") == going_on
+        code, out = await told("clean", "r2", "--lead", address, "--repo", str(shop))
+        assert (code, out) == (0, f"run r2 has no branches in {shop}\n")
         lead.runs[0].state = state_pb2.RUN_STATE_FAILED
-        assert await told("clean", "r1", "--lead", address) == (0, "deleted 1 of 1 branches of run r1\n")
-    assert branches(tmp_path / "shop") == {}
+        kept = "the rest is kept; delete it, too, with: codeframe clean r1 --yes\n"
+        code, out = await told("clean", "r1", "--lead", address)
+        assert (code, out) == (1, f"{unmerged}deleted 1 of 2 branches of run r1\n{kept}")
+        lead.runs.clear()
+        code, out = await told("clean", "r1", "--lead", address, "--repo", str(shop))
+        assert (code, f"the lead at {address} does not know it" in out) == (1, True)
+        assert list(branches(shop)) == ["codeframe/r1/attempts/api/1"]
 
 
 @pytest.mark.parametrize("merging", [True, False])
