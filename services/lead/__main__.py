@@ -12,6 +12,7 @@ from services.lead.fleet import Fleet
 from services.lead.integrator import Integrators
 from services.lead.journal import Journal, StoreFailed
 from services.lead.journal.sqlite import sqlite_journal
+from services.lead.openings import Openings
 from services.lead.reads import Reads
 from services.lead.requests import Requests
 from services.lead.runs import Runs
@@ -66,7 +67,8 @@ async def _serve(settings: ServerSettings, workers: list[str], journal: Journal,
     integrators = Integrators(Git(os.environ), settings.data_dir / "repositories")
     fleet = Fleet(workers, journal)
     stage = Stage(journal, fleet, artifacts, Requests(artifacts), integrators.of)
-    runs = Runs(stage, owner=f"lead-{secrets.token_hex(4)}")
+    openings = Openings(settings.data_dir / "openings", journal, integrators.of)
+    runs = Runs(stage, openings, owner=f"lead-{secrets.token_hex(4)}")
     reads = Reads(journal, artifacts)
     server = Server(settings, SERVICES, ages_connections=True)
     servicer = LeadServicer(runs, reads, fleet, integrators.of, prices)

@@ -137,6 +137,12 @@ class Integrator:
             await self._clone.push(base, branch, "")
         return branch
 
+    async def close_branch(self, run_id: str, base: str) -> None:
+        """Delete the branch of a run that was not made, unless it left its base. Raises GitError."""
+        branch = head_branch(run_id)
+        if await self._clone.tip(branch) == base:
+            await self._clone.push("", branch, base)
+
     async def tree_of(self, commit: str, branch: str) -> str:
         """The tree of a commit that a worker pushed. Raises GitError."""
         await self._clone.obtain(commit, branch)

@@ -25,6 +25,7 @@ from services.lead.machine.happenings import EndAsked
 from services.lead.machine.private_records import Claimed
 from services.lead.machine.run import Run
 from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.openings import Opening, Openings
 from services.lead.stage import Stage
 from services.runtime.errors import Aborted
 
@@ -44,8 +45,9 @@ class Runs:
     without a lead, and are joined again after the next start.
     """
 
-    def __init__(self, stage: Stage, owner: str) -> None:
+    def __init__(self, stage: Stage, openings: Openings, owner: str) -> None:
         self._stage = stage
+        self._openings = openings
         self._owner = owner
         self._journal: Journal = stage.journal
         self._agents: dict[str, LeadAgent] = {}
@@ -55,6 +57,8 @@ class Runs:
     async def keep(self) -> None:
         """Conduct every run that has not ended, and those created meanwhile, until cancelled."""
         async with asyncio.TaskGroup() as self._group:
+            for opening in self._openings.left():
+                self._group.create_task(self._openings.settle(opening))
             after = 0
             while heads := await self._journal.open_runs(after):
                 for head in heads:
@@ -64,9 +68,9 @@ class Runs:
             await asyncio.Event().wait()
 
     async def create(self, new: NewRun, draft: Draft) -> None:
-        """Journal a new run and conduct it. Raises RequestIdTaken.
+        """Open a new run's branch, journal the run, and conduct it. Raises GitError, RequestIdTaken.
 
-        Cancelled once the run is handed to the journal, it is made all the same, and conducted.
+        Cancelled meanwhile, the run is made all the same, and conducted; refused, its branch is deleted.
         """
         await self._ready.wait()
         written, rows = await records.written(draft)
@@ -83,15 +87,19 @@ class Runs:
         rows: Sequence[Row],
         journaled: asyncio.Future[None],
     ) -> None:
+        opening = Opening(new.run_id, run.facts.repository, run.facts.base)
         try:
+            await self._openings.open(opening)
             appended = await self._journal.create(new, written, rows)
         except Exception as refusal:
+            await self._openings.settle(opening)
             if not journaled.done():
                 journaled.set_exception(refusal)
             return
         except asyncio.CancelledError:
             journaled.cancel()
             raise
+        self._openings.forget(opening)
         if not journaled.done():
             journaled.set_result(None)
         await self._conduct(new.run_id, LeadAgent(run, appended.last, appended.term, self._stage))

@@ -80,20 +80,17 @@ class LeadServicer(lead_pb2_grpc.LeadServiceServicer):
                 now=now,
             )
             created = priced(created, self._prices, self._fleet.models)
-            await integrator.open_branch(run_id, base)
+            draft = create(created, now)
+            await asyncio.sleep(0)  # it took its time for a large plan: others go first
+            new = NewRun(run_id, created.facts.project, request.request_id, digest)
+            await self._runs.create(new, draft)
         except NoSuchBase as error:
             violation = Violation("base", str(error))
             raise InvalidArgument("INVALID_BASE", str(error), violations=[violation]) from None
         except (NotARepository, GitError) as error:
             violation = Violation("repository", str(error))
             raise InvalidArgument("INVALID_REPOSITORY", str(error), violations=[violation]) from None
-        new = NewRun(run_id, created.facts.project, request.request_id, digest)
-        try:
-            draft = create(created, now)
-            await asyncio.sleep(0)  # it took its time for a large plan: others go first
-            await self._runs.create(new, draft)
         except RequestIdTaken as taken:
-            await integrator.delete([head_branch(run_id)])
             return taken.run
         return run_id
 

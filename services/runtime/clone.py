@@ -84,7 +84,7 @@ class Clone:
         return (await self.ask("cat-file", "-e", f"{commit}^{{commit}}")).exit_code == 0
 
     async def push(self, commit: str, branch: str, expected: str) -> None:
-        """Move the remote's branch from `expected` (empty: it must not be there) to a commit.
+        """Move the remote's branch from `expected` to a commit; empty: it must not be there, or is deleted.
 
         The remote's own word is taken, by reading the branch, where git says that it failed. Raises GitError.
         """

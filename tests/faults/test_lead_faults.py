@@ -4,8 +4,9 @@ import asyncio
 import os
 import random
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from codeframe.v1 import budget_pb2, evidence_pb2, lead_pb2, lead_pb2_grpc, plan
 from services.lead import records
 from services.lead.journal import Appended, Journal, RowKind, StoreFailed
 from services.lead.machine.private_records import Claimed
+from services.lead.openings import Openings
 from services.lead.runs import Runs
+from services.lead.stage import Stage
 from services.runtime.channel import open_channel
 from tests.cuts import Cuts
 from tests.eventually import eventually
@@ -216,12 +219,17 @@ async def test_each_start_takes_its_runs_over_under_a_higher_term(house: House) 
         assert len(house.script.requests) == 2, "the base's verification and a, once each"
 
 
+def other_runs(house: House, stage: Stage) -> Runs:
+    """What another lead on the same journal would conduct."""
+    return Runs(stage, Openings(house.folder / "other", stage.journal, stage.integrator_of), owner="other")
+
+
 async def test_a_run_that_another_lead_takes_over_is_let_go_and_its_attempts_go_on(house: House) -> None:
     house.script.gate("a")
     async with house.worker() as worker, house.lead(worker) as lead:
         run = await lead.create(task("a"), task("b", "a"))
         await house.script.until_running(f"{run.run_id}.a.1")
-        other = asyncio.create_task(Runs(lead.stage, owner="other").keep())
+        other = asyncio.create_task(other_runs(house, lead.stage).keep())
         try:
             await until_claimed(lead, run.run_id, 2)
             house.script.open("a")
@@ -258,7 +266,7 @@ async def test_a_run_that_cannot_be_claimed_yet_is_waited_for(house: House) -> N
         run = await lead.create(task("a"))
         await house.script.until_running(f"{run.run_id}.a.1")
         full: Any = FullDisk(lead.journal, refusals=3)
-        other = asyncio.create_task(Runs(replace(lead.stage, journal=full), owner="other").keep())
+        other = asyncio.create_task(other_runs(house, replace(lead.stage, journal=full)).keep())
         try:
             await until_claimed(lead, run.run_id, 2)
             house.script.open("a")
@@ -277,6 +285,24 @@ async def test_a_lead_killed_when_its_run_ends_leaves_only_the_runs_branch(house
         await lead.kill()
         assert ended.state == COMPLETED, ended.failure
         assert branches(house.project) == {run.branch: ended.head_commit}
+
+
+async def test_a_lead_killed_as_it_makes_a_run_leaves_no_branch_of_it(house: House) -> None:
+    """The journal is held by another program, so that the lead dies between the branch's push and the run."""
+    async with house.worker() as worker, lead_process(house, worker) as lead:
+        file = house.folder / "lead" / "journal.sqlite3"
+        with closing(sqlite3.connect(file, isolation_level=None)) as journal:
+            journal.execute("BEGIN IMMEDIATE")
+            creating = asyncio.create_task(lead.create(task("a")))
+            await eventually(lambda: bool(branches(house.project)))
+            await lead.kill()
+        with suppress(grpc.aio.AioRpcError):
+            await creating
+        await lead.start()
+        await eventually(lambda: not branches(house.project))
+        run = await lead.create(task("a"))
+        assert (await lead.ended(run.run_id)).state == COMPLETED
+        assert list(branches(house.project)) == [run.branch]
 
 
 async def test_a_run_that_fails_leaves_no_candidate(house: House) -> None:

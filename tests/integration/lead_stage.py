@@ -15,6 +15,7 @@ from services.lead.fleet import Fleet
 from services.lead.integrator import Integrators
 from services.lead.journal import Filter, Journal
 from services.lead.journal.sqlite import sqlite_journal
+from services.lead.openings import Openings
 from services.lead.reads import Reads
 from services.lead.requests import Requests
 from services.lead.runs import Runs
@@ -144,7 +145,7 @@ async def serve_lead(
         fleet = Fleet(workers, journal, clock=clock, **more)
         stack.push_async_callback(fleet.close)
         stage = Stage(journal, fleet, artifacts, Requests(artifacts), integrators.of, patience, clock)
-        runs = Runs(stage, owner="lead")
+        runs = Runs(stage, Openings(folder / "openings", journal, integrators.of), owner="lead")
         server = Server(settings, ("codeframe.v1.LeadService", "codeframe.v1.StatusService"))
         servicer = LeadServicer(runs, Reads(journal, artifacts), fleet, integrators.of)
         lead_pb2_grpc.add_LeadServiceServicer_to_server(servicer, server.grpc)
