@@ -35,8 +35,9 @@ CHANNEL_OPTIONS = (
     # What is asked again is decided below, and nowhere else.
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Whatever its name says: how long a connection may take. A peer that is far or busy needs its time.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
 )
 _SNAPSHOT = {"ERROR_REASON_CURSOR_EXPIRED", "ERROR_REASON_LOG_CHANGED", "ERROR_REASON_CURSOR_AHEAD"}
 _AGAIN = {"", "ERROR_REASON_UNAVAILABLE", "ERROR_REASON_CONTENTION"}

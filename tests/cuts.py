@@ -9,16 +9,18 @@ from contextlib import asynccontextmanager
 class Cuts:
     """A TCP proxy to an address, which cuts all its connections when told.
 
-    While `away`, it cuts every new one, too.
+    While `away`, it cuts every new one, too. It takes `slow` seconds to join one; `joined` is how many.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, slow: float = 0.0) -> None:
         self._host, _, self._port = target.rpartition(":")
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: asyncio.TaskGroup
         self.address = ""
         self.cuts = 0
+        self.joined = 0
         self.away = False
+        self._slow = slow
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["Cuts"]:
@@ -42,6 +44,8 @@ class Cuts:
         if self.away:
             writer.transport.abort()
             return
+        self.joined += 1
+        await asyncio.sleep(self._slow)
         try:
             there = await asyncio.open_connection(self._host, int(self._port))
         except OSError:

@@ -11,8 +11,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.bdp_probe", 0),
     # A lead that comes back is found soon; what is asked again is decided in one layer, ours.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Whatever its name says: how long a connection may take. A peer that is far or busy needs its time.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.enable_retries", 0),
     # A lead on loopback is never behind a proxy.
     ("grpc.enable_http_proxy", 0),

@@ -11,6 +11,7 @@ from codeframe.errors import Violation
 from codeframe.v1 import lead_pb2, plan_pb2
 from services.runtime.errors import Aborted, Internal, InvalidArgument, Unavailable
 from tests.canned_lead import QUICK, CannedLead, serve
+from tests.cuts import Cuts
 
 PLAN = plan_pb2.Plan(title="Add a page", tasks=[plan_pb2.PlannedTask(id="api", title="The API")])
 
@@ -22,6 +23,13 @@ async def test_create_run_repeats_with_the_same_request(lead: CannedLead, client
     first, second, third = lead.asked("CreateRun")
     assert first == second == third
     assert len(first.request_id) == 32
+
+
+async def test_a_lead_that_takes_its_time_to_shake_hands_is_reached(lead: CannedLead) -> None:
+    async with serve(lead) as address, Cuts(address, slow=0.5).listening() as proxy:
+        async with Client(proxy.address, policy=QUICK) as client:
+            await client.create_run(PLAN, "/repository")
+        assert proxy.joined == 1, "at the first connection"
 
 
 async def test_two_runs_have_two_request_ids(lead: CannedLead, client: Client) -> None:

@@ -19,6 +19,7 @@ from services.runtime.errors import MAX_VIOLATIONS, NotFound, ResourceExhausted
 from services.runtime.process import CannotStart
 from services.runtime.server import Server
 from services.runtime.settings import ServerSettings
+from tests.cuts import Cuts
 
 SERVICE = "codeframe.v1.LeadService"
 
@@ -130,6 +131,13 @@ async def refused(call: Any) -> CodeframeError:
 
 async def test_a_good_request_is_answered(channel: grpc.aio.Channel) -> None:
     assert await unary(channel)(GOOD) == lead_pb2.CreateRunResponse()
+
+
+async def test_a_peer_that_takes_its_time_to_shake_hands_is_reached(server: Server) -> None:
+    async with Cuts(server.address, slow=0.5).listening() as proxy:
+        async with open_channel(proxy.address) as channel:
+            assert await unary(channel)(GOOD) == lead_pb2.CreateRunResponse()
+        assert proxy.joined == 1, "at the first connection"
 
 
 async def test_a_violation_names_every_field_by_its_path(
