@@ -160,6 +160,8 @@ class CannedLead(lead_pb2_grpc.LeadServiceServicer, status_pb2_grpc.StatusServic
                 for snapshot in self._snapshot(seen):
                     yield snapshot
             while True:
+                # Before the news: a run may end while they are written, and then there are more.
+                ended = bool(request.run_ids) and self._ended(request.run_ids)
                 news = [event for event in self.journal if event.revision > seen]
                 if news:
                     seen = news[-1].revision
@@ -167,7 +169,7 @@ class CannedLead(lead_pb2_grpc.LeadServiceServicer, status_pb2_grpc.StatusServic
                         self.writing += 1
                         yield status_pb2.WatchEventsResponse(events=matching)
                         self.writing -= 1
-                if request.run_ids and self._ended(request.run_ids):
+                if ended:
                     return
                 await self._news(seen, breaks)
                 if self.breaks > breaks:
