@@ -83,12 +83,12 @@ def server_options(*, port: int, data_dir: str, drain_seconds: float = 20.0) -> 
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
-        def gather(**values: Any) -> None:
+        def with_settings(**values: Any) -> None:
             shared = {field.name: values.pop(field.name) for field in fields(ServerSettings)}
             shared["data_dir"] = _made(shared["data_dir"])
             command(settings=ServerSettings(**shared), **values)
 
-        decorated: Callable[..., None] = gather
+        decorated: Callable[..., None] = with_settings
         for option in reversed(options):
             decorated = option(decorated)
         return decorated

@@ -1,7 +1,7 @@
 """What our code on the event loop never does, read from the syntax tree. Each rule yields offences."""
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 LEAVES_THE_LOOP = frozenset(
@@ -18,12 +18,23 @@ LEAVES_THE_LOOP = frozenset(
         "ensure_future",
         "run_until_complete",
         "new_event_loop",
+        # What asyncio and starlette do in a thread of their own.
+        "getaddrinfo",
+        "getnameinfo",
+        "run_in_threadpool",
+        "iterate_in_threadpool",
+        "FileResponse",
+        "StaticFiles",
     }
 )
-THREADED_MODULES = frozenset({"threading", "_thread", "concurrent", "multiprocessing", "nest_asyncio"})
-ASKS_FOR_A_LOOP = frozenset({"get_event_loop", "_get_running_loop"})
+THREADED_MODULES = frozenset(
+    {"threading", "_thread", "concurrent", "multiprocessing", "nest_asyncio", "asgiref"}
+)
+ASKS_FOR_A_LOOP = frozenset({"get_event_loop", "_get_running_loop", "is_running", "current_async_library"})
 FAILS_WITHOUT_A_LOOP = frozenset({"get_running_loop", "current_task", "all_tasks"})
 SAYS_THERE_IS_NONE = frozenset({"RuntimeError", "Exception", "BaseException"})
+MAKES_TASKS = frozenset({"gather", "shield", "as_completed"})
+KNOWN_BY_THEIR_CALLS = FAILS_WITHOUT_A_LOOP | {"create_task"}
 AWAITED = frozenset({"execute_task", "ExecuteTask", "broadcast", "_broadcast", "broadcast_task_status"})
 
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
@@ -56,6 +67,8 @@ def leaves_the_loop(tree: ast.Module) -> Iterator[Offence]:
                 for each in names:
                     if each.name in LEAVES_THE_LOOP | {"futures"}:
                         yield Offence(node.lineno, each.name)
+            case ast.Constant(value=str(name)) if name in LEAVES_THE_LOOP | THREADED_MODULES:
+                yield Offence(node.lineno, f"{name!r}, to be looked up by its name")
 
 
 def detects_a_loop(tree: ast.Module) -> Iterator[Offence]:
@@ -79,6 +92,28 @@ def detects_a_loop(tree: ast.Module) -> Iterator[Offence]:
                     yield from _asks(node.body)
 
 
+def hides_what_it_calls(tree: ast.Module) -> Iterator[Offence]:
+    """What other rules know by its call, under another name or handed on uncalled."""
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name in KNOWN_BY_THEIR_CALLS:
+                if id(node) not in called:
+                    yield Offence(node.lineno, f"{name}, not called where it stands")
+            case ast.Attribute(value=ast.Name(id="asyncio"), attr=name) if name in MAKES_TASKS:
+                if id(node) not in called:
+                    yield Offence(node.lineno, f"{name}, not called where it stands")
+            case ast.ImportFrom(module=module, names=names):
+                if module == "asyncio" and any(each.name in {"Task", "*"} for each in names):
+                    yield Offence(node.lineno, "asyncio's Task without asyncio's name")
+                for each in names:
+                    if each.name in KNOWN_BY_THEIR_CALLS | MAKES_TASKS and each.asname:
+                        yield Offence(node.lineno, f"{each.name} as {each.asname}")
+            case ast.Import(names=names):
+                if any(each.name == "asyncio" and each.asname for each in names):
+                    yield Offence(node.lineno, "asyncio by another name")
+
+
 def _says_there_is_none(kind: ast.expr | None) -> bool:
     if isinstance(kind, ast.Tuple):
         return any(_says_there_is_none(each) for each in kind.elts)
@@ -97,27 +132,44 @@ def forgets_a_task(tree: ast.Module) -> Iterator[Offence]:
     """A task that nobody owns.
 
     A task is made by a TaskGroup: a name or attribute that `async with TaskGroup() as` binds, that is
-    annotated as one, or that one of these is assigned to. Any other `create_task` must give a name which the
-    same function awaits, or hands to something that it awaits.
+    annotated as one, or that one of these is assigned to; a name is one where it is bound, and in functions
+    inside. Any other `create_task` must give a name which the same function awaits, or hands to something
+    that it awaits. So must what makes tasks on the way, as `gather`, where it is not awaited itself. Nobody
+    makes a `Task` by hand.
     """
-    groups = _groups(tree)
-    for function in (node for node in ast.walk(tree) if isinstance(node, Scope)):
-        awaited = _awaited_names(function)
-        for statement in _own_nodes(function):
-            kept = _kept_as(statement)
-            for call in _calls_in(statement):
-                if _last(call.func) != "create_task":
-                    continue
-                owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
-                if owner not in groups and not (kept and kept in awaited):
-                    yield Offence(call.lineno, f"{ast.unparse(call.func)}() outside a TaskGroup, not awaited")
+    yield from _forgotten(tree, {each for each in _groups(ast.walk(tree)) if "." in each})
 
 
-def _groups(tree: ast.Module) -> set[str]:
+def _forgotten(function: Scope, known: set[str]) -> Iterator[Offence]:
+    """The same of a function, and of those inside it, where so many groups are known."""
+    own = [*_own_nodes(function)]
+    arguments = [] if isinstance(function, ast.Module) else ast.walk(function.args)
+    groups = known | _groups([*arguments, *own])
+    awaits = [node for each in own if isinstance(each, ast.Await) for node in ast.walk(each)]
+    awaited = {node.id for node in awaits if isinstance(node, ast.Name)}
+    for statement in own:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _forgotten(statement, groups)
+        kept = _kept_as(statement) in awaited
+        for call in _calls_in(statement):
+            text = ast.unparse(call.func)
+            match _last(call.func):
+                case "create_task":
+                    owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+                    owned = owner in groups or kept
+                case name if name in MAKES_TASKS:
+                    owned = call in awaits or kept
+                case _:
+                    owned = text != "asyncio.Task"
+            if not owned:
+                yield Offence(call.lineno, f"{text}() outside a TaskGroup, not awaited")
+
+
+def _groups(nodes: Iterable[ast.AST]) -> set[str]:
     """The text of every expression that is a TaskGroup."""
     found: set[str] = set()
     assigned: list[tuple[str, str]] = []
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.withitem(context_expr=made, optional_vars=ast.expr() as name):
                 if _makes_group(made):
@@ -152,11 +204,6 @@ def _kept_as(node: ast.AST) -> str:
         case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call()):
             return name
     return ""
-
-
-def _awaited_names(function: Scope) -> set[str]:
-    awaits = (node for node in _own_nodes(function) if isinstance(node, ast.Await))
-    return {node.id for each in awaits for node in ast.walk(each) if isinstance(node, ast.Name)}
 
 
 def _own_nodes(function: Scope) -> Iterator[ast.AST]:

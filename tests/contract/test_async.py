@@ -15,6 +15,7 @@ from tests.contract.async_rules import (
     Rule,
     detects_a_loop,
     forgets_a_task,
+    hides_what_it_calls,
     leaves_the_loop,
     leaves_unawaited,
 )
@@ -66,6 +67,10 @@ def test_no_task_is_fired_and_forgotten() -> None:
     assert found(forgets_a_task) == []
 
 
+def test_nothing_that_these_rules_know_goes_by_another_name() -> None:
+    assert found(hides_what_it_calls) == []
+
+
 def test_execute_task_and_broadcasts_are_awaited_wherever_they_are_called() -> None:
     assert found(leaves_unawaited) == []
 
@@ -77,8 +82,7 @@ def test_execute_task_of_each_agent_is_a_coroutine_function(agent: type[object])
 
 def test_async_anthropic_is_the_only_client_and_made_in_one_place() -> None:
     used = [f"{path}: {name}" for path, tree in trees() for name in of_anthropic(tree)]
-    clients = [each for each in used if "Client" in each or each.endswith("Anthropic")]
-    assert clients == [
+    assert [each for each in used if is_client(each)] == [
         "services/workers/model/claude.py: AsyncAnthropic",
         "services/workers/model/claude.py: DefaultAioHttpClient",
     ]
@@ -86,14 +90,40 @@ def test_async_anthropic_is_the_only_client_and_made_in_one_place() -> None:
     assert made == ["services/workers/model/claude.py"]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from anthropic import Anthropic as Claude",
+        "from anthropic import AsyncAnthropicBedrock",
+        "from anthropic import *",
+        "import anthropic as claude\nclaude.Anthropic()",
+        "import anthropic._client\nanthropic._client.Anthropic()",
+        "from anthropic import _client as inner\ninner.Anthropic()",
+    ],
+)
+def test_a_client_of_anthropic_is_seen_whatever_it_is_called(source: str) -> None:
+    assert any(map(is_client, of_anthropic(ast.parse(source))))
+
+
 def of_anthropic(tree: ast.Module) -> Iterator[str]:
     """The names that a module takes from the anthropic package."""
+    bound = set[str]()
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module=str(module), names=names) if module.partition(".")[0] == "anthropic":
+                bound |= {each.asname or each.name for each in names}
                 yield from (each.name for each in names)
-            case ast.Attribute(value=ast.Name(id="anthropic"), attr=name):
-                yield name
+            case ast.Import(names=names):
+                ours = [each for each in names if each.name.partition(".")[0] == "anthropic"]
+                bound |= {each.asname or "anthropic" for each in ours}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node).partition(".")[0] in bound:
+            yield node.attr
+
+
+def is_client(name: str) -> bool:
+    """Whether a name of anthropic's is that of a client, or may be any."""
+    return name == "*" or (("Anthropic" in name or "Client" in name) and not name.endswith("Error"))
 
 
 def is_made(node: ast.AST, name: str) -> bool:
@@ -113,6 +143,11 @@ def is_made(node: ast.AST, name: str) -> bool:
         (leaves_the_loop, "import concurrent.futures as pools"),
         (leaves_the_loop, "from concurrent import futures"),
         (leaves_the_loop, "asyncio.new_event_loop()"),
+        (leaves_the_loop, "async def f(loop):\n    away = loop.run_in_executor\n    await away(None, g)"),
+        (leaves_the_loop, "async def f(loop): await getattr(loop, 'run_in_executor')(None, g)"),
+        (leaves_the_loop, "threads = importlib.import_module('threading')"),
+        (leaves_the_loop, "async def f(loop): await loop.getaddrinfo(host, port)"),
+        (leaves_the_loop, "from starlette.concurrency import run_in_threadpool"),
         (detects_a_loop, "asyncio.get_event_loop()"),
         (
             detects_a_loop,
@@ -132,7 +167,15 @@ def is_made(node: ast.AST, name: str) -> bool:
                     asyncio.get_running_loop().call_soon(g)
             """,
         ),
+        (hides_what_it_calls, "from asyncio import get_running_loop as running"),
+        (hides_what_it_calls, "spawn = asyncio.create_task"),
+        (hides_what_it_calls, "def f(loop): tasks.update(map(loop.create_task, work))"),
+        (hides_what_it_calls, "import asyncio as aio"),
+        (hides_what_it_calls, "from asyncio import Task"),
         (forgets_a_task, "async def f(): asyncio.create_task(g())"),
+        (forgets_a_task, "async def f(): asyncio.Task(g())"),
+        (forgets_a_task, "async def f(): asyncio.gather(g(), h())"),
+        (forgets_a_task, "def f(self): self._both = asyncio.shield(g())"),
         (forgets_a_task, "async def f(): task = asyncio.create_task(g())"),
         (forgets_a_task, "async def f(): return asyncio.create_task(g())"),
         (forgets_a_task, "def f(self): self._task = self._loop.create_task(g())"),
@@ -143,6 +186,14 @@ def is_made(node: ast.AST, name: str) -> bool:
             async def f():
                 task = asyncio.create_task(g())
                 async def other(): await task
+            """,
+        ),
+        (
+            forgets_a_task,
+            """
+            async def f():
+                async with asyncio.TaskGroup() as group: pass
+            async def other(group): group.create_task(g())
             """,
         ),
         (leaves_unawaited, "async def f(agent): agent.execute_task(work)"),
@@ -184,6 +235,16 @@ def test_each_rule_sees_what_it_forbids(rule: Rule, source: str) -> None:
                 await asyncio.shield(task)
             """,
         ),
+        (forgets_a_task, "async def f(): return await asyncio.gather(g(), h())"),
+        (
+            forgets_a_task,
+            """
+            async def f():
+                async with asyncio.TaskGroup() as group:
+                    async def inner(): group.create_task(g())
+            """,
+        ),
+        (hides_what_it_calls, "def f(gather: float): return gather"),
         (leaves_unawaited, "async def f(agent): return await agent.execute_task(work)"),
     ],
 )
