@@ -38,6 +38,10 @@ test: $(READY) ## Runs the tests that need no key, but for `make thorough`; fail
 soak: $(READY) ## Does ten tasks 50 times over, under a watchdog
 	$(BIN)/python -m pytest tests/integration/test_soak.py --rounds 50
 
+.PHONY: repeat
+repeat: $(READY) ## Runs the tests of TEST, as pytest takes it, 50 times or TIMES times, each anew, until one fails
+	$(BIN)/python -m pytest -q -x --times $(or $(TIMES),50) $(or $(TEST),$(error say TEST=tests/...))
+
 .PHONY: bench bench-speed bench-throttle bench-checkout bench-check
 bench: bench-speed bench-throttle bench-checkout ## Measures on real processes, and prints what it found (on a quiet machine)
 bench-speed: $(READY)

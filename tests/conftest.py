@@ -28,8 +28,17 @@ __all__ = ["_logs_before", "_root_of_logs", "pytest_runtest_makereport", "python
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take `--rounds`."""
+    """Take `--rounds` and `--times`."""
     parser.addoption("--rounds", type=int, default=3, help="how often test_soak.py does its ten tasks")
+    parser.addoption("--times", type=int, default=1, help="how often each test is run")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of each time that one is to be run."""
+    times = metafunc.config.getoption("--times")
+    if times > 1:
+        metafunc.fixturenames.append("_time")
+        metafunc.parametrize("_time", range(1, times + 1), ids=lambda time: f"time {time}")
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:

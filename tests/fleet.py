@@ -113,11 +113,15 @@ async def serve_fleet(
 
 
 @asynccontextmanager
-async def watched_over(fleet: Fleet, seconds: float) -> AsyncIterator[None]:
-    """Raise TimeoutError where what is inside takes longer; then every process logs where it stands."""
+async def watched_over(fleet: Fleet, seconds: float) -> AsyncIterator[Callable[[], None]]:
+    """Raise TimeoutError where what is inside takes longer; then every process logs where it stands.
+
+    Gives what is called where something went on: the time begins anew.
+    """
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(seconds):
-            yield
+        async with asyncio.timeout(seconds) as limit:
+            yield lambda: limit.reschedule(loop.time() + seconds)
     except TimeoutError:
         print(f"after {seconds:g} s this process stands here:\n{task_stacks()}")
         fleet.tell_stacks()

@@ -1,15 +1,17 @@
 """Ten tasks, again and again, on one fleet of real processes: none hangs. `make soak` does it 50 times."""
 
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from codeframe.client import Client
 from codeframe.v1 import events_pb2, plan_pb2, state_pb2, status_pb2
-from tests.fleet import ROLES, script, serve_fleet, task, watched_over
+from tests.fleet import ROLES, Fleet, script, serve_fleet, task, watched_over
 
-ROUND_SECONDS = 60.0
+SILENCE = 60.0
+"""Seconds without an event after which a run hangs. How long a round takes, the machine decides."""
+MOST_EVENTS = 500
+"""What a run tells at most; more, and it goes in circles."""
 TASKS = tuple((f"task-{number}", ROLES[number % len(ROLES)]) for number in range(10))
 
 
@@ -21,11 +23,15 @@ def plan() -> plan_pb2.Plan:
     return plan_pb2.Plan(title="ten tasks", tasks=tasks)
 
 
-async def to_the_end(client: Client, run_id: str, watchdog: AbstractAsyncContextManager[None]) -> None:
-    """Follow a run to its end, under a watchdog."""
-    async with watchdog, client.watch(run_ids=[run_id]) as watch:
-        async for _ in watch:
-            pass
+async def to_the_end(client: Client, fleet: Fleet, run_id: str, silence: float) -> None:
+    """Follow a run to its end. Raises TimeoutError where nothing happens for so many seconds."""
+    events = 0
+    async with watched_over(fleet, silence) as goes_on, client.watch(run_ids=[run_id]) as watch:
+        async for item in watch:
+            if isinstance(item, status_pb2.JournaledEvent):
+                goes_on()
+                events += 1
+                assert events < MOST_EVENTS
 
 
 @pytest.mark.timeout(4000)
@@ -35,23 +41,24 @@ async def test_ten_tasks_never_hang(tmp_path: Path, rounds: int, capfd: pytest.C
         serve_fleet(tmp_path, [*(script(*one) for one in TASKS), hangs]) as fleet,
         Client(fleet.addresses["lead"]) as client,
     ):
-        for _ in range(rounds):
+        for number in range(rounds):
             run = await client.create_run(plan(), str(fleet.project))
-            await to_the_end(client, run.run_id, watched_over(fleet, ROUND_SECONDS))
+            print(f"round {number + 1} of {rounds}: {run.run_id}")
+            await to_the_end(client, fleet, run.run_id, SILENCE)
             run = await client.get_run(run.run_id)
             assert run.state == state_pb2.RUN_STATE_COMPLETED, run.failure
 
         # The watchdog itself, over a run whose model never ends its turn.
         hanging = plan_pb2.Plan(title="one", tasks=[task("hangs", "backend")])
         run = await client.create_run(hanging, str(fleet.project))
-        async with client.watch(run_ids=[run.run_id], cursor="") as watch:
+        async with watched_over(fleet, SILENCE), client.watch(run_ids=[run.run_id], cursor="") as watch:
             async for item in watch:
                 if isinstance(item, status_pb2.JournaledEvent) and is_working(item.event):
                     break
         with pytest.raises(TimeoutError):
-            await to_the_end(client, run.run_id, watched_over(fleet, 1))
+            await to_the_end(client, fleet, run.run_id, 1)
         await client.cancel_run(run.run_id)
-        await to_the_end(client, run.run_id, watched_over(fleet, ROUND_SECONDS))
+        await to_the_end(client, fleet, run.run_id, SILENCE)
     assert "in test_ten_tasks_never_hang" in capfd.readouterr().out
     told = {name: (tmp_path / f"{name}.log").read_text() for name in fleet.servers}
     assert "in LeadAgent.conduct" in told["lead"]
