@@ -1,6 +1,6 @@
 """The desk of an agent: its workspace, its tests, and the verification of what it commits."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from services.workers.roles.role import Role
 from services.workers.setup import Environment, SetupFailed
 from services.workers.tools.clip import clip
 from services.workers.verification import TestReport
+from services.workers.verification.inline_tests import holds_tests, lost_tests
 from services.workers.verification.settings import differ, speaks_of_tests
 from services.workers.work import TaskWork
 from services.workers.worktree import Worktree
@@ -179,12 +180,22 @@ class TaskDesk:
             for path in changed
             if await self._runs_tests_differently(path, commit)
         ]
+        refusals += [refusal for path in changed async for refusal in self._lost_tests(path, commit)]
         if not refusals:
             return None
         told = "\n".join(f"- {refusal}" for refusal in refusals[:_REFUSALS_TOLD])
         more = f"\nand {len(refusals) - _REFUSALS_TOLD} more" if len(refusals) > _REFUSALS_TOLD else ""
         text = f"These changes are not allowed; put each file back as it was at the base:\n{told}{more}"
         return Verdict(False, f"{len(refusals)} changed files are outside the write scope", text)
+
+    async def _lost_tests(self, path: str, commit: str) -> AsyncIterator[str]:
+        """Refusals for tests of the base in a file of the code that do not stand there as they were."""
+        repository, base = self._worktree.repository, self._task.base_commit
+        if not holds_tests(path) or not self._scope.protects_tests or self._scope.is_test(path):
+            return
+        before = await repository.text(base, path)
+        for name in lost_tests(before or "", await repository.text(commit, path) or ""):
+            yield f"{path}: its test {name}, which the base has, is not there as it was; it is read-only"
 
     async def _runs_tests_differently(self, path: str, commit: str) -> bool:
         """Whether a file that may change, for the dependencies in it, changes how tests are run as well."""

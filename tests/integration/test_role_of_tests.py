@@ -7,6 +7,7 @@ import pytest
 
 from codeframe.v1 import evidence_pb2
 from services.workers.model.conversation import Conversation
+from services.workers.setup import find_toolchain
 from tests.attempts import outcome, task_request
 from tests.git_project import commit_files, files_at, git, make_project
 from tests.processes import descendants
@@ -108,6 +109,37 @@ async def test_javascript_is_mutated_too(worker: Worker, tmp_path: Path) -> None
     idle = NODE_TEST.replace("assert.equal(total([1, 2]), 3)", "total([1, 2])")
     more = {**asked, "attempt_id": "run.sum.2"}
     result = await do(worker, web, [write("tests/more.test.js", idle)], **more)
+    assert outcome(result) == "VERIFICATION_FAILED"
+    assert "no new test fails on any of" in result.message
+
+
+RUST = {
+    "Cargo.toml": '[package]\nname = "shop"\nversion = "0.1.0"\nedition = "2021"\n',
+    "Cargo.lock": 'version = 3\n\n[[package]]\nname = "shop"\nversion = "0.1.0"\n',
+    "src/lib.rs": "pub fn total(all: &[u64]) -> u64 {\n    all.iter().fold(0, |sum, one| sum + one)\n}\n",
+    "tests/known.rs": "#[test]\nfn known() {\n    assert_eq!(shop::total(&[]), 0);\n}\n",
+}
+RUST_TEST = "#[test]\nfn adds_up() {\n    assert_eq!(shop::total(&[1, 2]), 3);\n}\n"
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(find_toolchain().cargo is None, reason="NO CARGO HERE: Rust's mutants are not proven")
+async def test_rust_is_mutated_too(worker: Worker, tmp_path: Path) -> None:
+    make_project(tmp_path / "crate", RUST)
+    known = ["known tests/known.rs > known"]
+    asked: dict[str, object] = {"verification": "cargo test", "passing": known, "corrections": 0}
+    asked |= {"timeout": 250, "test_timeout": 120}
+    crate = tmp_path / "crate"
+    result = await do(worker, crate, [write("tests/more.rs", RUST_TEST)], **asked)
+    assert outcome(result) == "SUCCEEDED", result.message
+    check = result.mutation_check
+    assert check.failed_test == "more tests/more.rs > adds_up"
+    tried = [(one.path, one.line, one.before, one.after) for one in check.tried]
+    assert tried == [("src/lib.rs", 2, "+", "-")]
+    idle = RUST_TEST.replace("assert_eq!(shop::total(&[1, 2]), 3)", "let _ = shop::total(&[])")
+    more = {**asked, "attempt_id": "run.sum.2"}
+    result = await do(worker, crate, [write("tests/more.rs", idle)], **more)
     assert outcome(result) == "VERIFICATION_FAILED"
     assert "no new test fails on any of" in result.message
 

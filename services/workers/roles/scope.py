@@ -93,6 +93,11 @@ class Scope:
         code, folders = _layout(self.rules.kinds[Protected.TESTS.value], self.base_files)
         return folder in folders and name in code
 
+    @property
+    def protects_tests(self) -> bool:
+        """Whether tests of the base are read-only."""
+        return Protected.TESTS in self.rules.protected - self.may_change
+
     def is_test(self, path: str) -> bool:
         """Whether a file belongs to the tests."""
         return self._is(Protected.TESTS.value, path)

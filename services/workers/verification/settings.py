@@ -11,6 +11,7 @@ Settings = Mapping[str, Any]
 
 _JS_RUNNERS = ("jest", "vitest", "mocha", "ava", "tap", "karma")
 _PY_TOOLS = ("pytest", "tox", "nox", "hatch", "coverage")
+_CARGO_KEYS = ("test", "doctest", "harness")  # of a target
 
 
 def _package_json(text: str) -> Settings:
@@ -34,10 +35,22 @@ def _setup_cfg(text: str) -> Settings:
     return {name: dict(parser[name]) for name in about_tests} | ({"pytest11": plugins} if plugins else {})
 
 
+def _cargo_toml(text: str) -> Settings:
+    manifest = tomllib.loads(text)
+    targets = [manifest.get("lib", {}), *manifest.get("bin", []), *manifest.get("example", [])]
+    told = [{key: one[key] for key in ("name", *_CARGO_KEYS) if key in one} for one in targets]
+    return {
+        "test": manifest.get("test", []),
+        "targets": [one for one in told if one.keys() - {"name"}],
+        "autotests": manifest.get("package", {}).get("autotests", True),
+    }
+
+
 _READERS: Mapping[str, Callable[[str], Settings]] = {
     "package.json": _package_json,
     "pyproject.toml": _pyproject,
     "setup.cfg": _setup_cfg,
+    "Cargo.toml": _cargo_toml,
 }
 
 
@@ -49,9 +62,9 @@ def speaks_of_tests(path: str) -> bool:
 def differ(path: str, before: str | None, after: str | None) -> bool:
     """Whether two texts of a file (None: it is not there) say other things of how tests are run.
 
-    A new package.json is of a new package: no command means it yet.
+    A new package.json or Cargo.toml is of a new package: no command means it yet.
     """
-    if before is None and posixpath.basename(path) == "package.json":
+    if before is None and posixpath.basename(path) in ("package.json", "Cargo.toml"):
         return False
     return _settings(path, before) != _settings(path, after)
 

@@ -16,7 +16,8 @@ BASE = frozenset({
 })  # fmt: skip
 
 WRITES = {
-    "backend": "app.py new.py docs/index.md tests/test_new.py tests/data/new.json web/src/App.jsx Makefile",
+    "backend": "app.py new.py docs/index.md tests/test_new.py tests/data/new.json web/src/App.jsx Makefile "
+    "shop/vendor/models.py src/lib.rs build.rs",
     "frontend": "web/src/App.jsx web/README.md web/src/New.test.jsx src/ui/A.ts static/x.css index.html "
     "frontend/x.json templates/a.html",
     "test": "tests/test_app.py tests/test_new.py tests/conftest.py tests/data/new.json pkg/test_x.py "
@@ -24,7 +25,9 @@ WRITES = {
 }
 REFUSED = {
     "backend": "tests/test_app.py web/src/App.test.jsx pyproject.toml requirements.txt web/package.json "
-    ".github/workflows/new.yml codeframe.toml tests/requirements-dev.txt",
+    ".github/workflows/new.yml codeframe.toml tests/requirements-dev.txt go.mod api/go.sum go.work "
+    "Cargo.toml "
+    "crates/a/Cargo.lock rust-toolchain.toml vendor/modules.txt vendor/github.com/a/assert/assert.go",
     "frontend": "app.py src/new.py web/serve.py tests/test_new.py web/src/App.test.jsx web/package.json "
     "web/package-lock.json web/vite.config.js web/tsconfig.json pyproject.toml docs/index.md .github/x.js",
     "test": "app.py new.py web/src/App.jsx pyproject.toml tests/requirements.txt codeframe.toml pytest.ini "
@@ -65,7 +68,18 @@ def test_a_task_may_open_what_is_protected(role: str, kind: Protected, path: str
 
 @pytest.mark.parametrize("role", ["backend", "test"])
 @pytest.mark.parametrize(
-    "path", ["pytest.py", "src/sitecustomize.py", "_pytest/runner.py", "vitest.config.ts", "x.pth"]
+    "path",
+    [
+        *(
+            "pytest.py",
+            "src/sitecustomize.py",
+            "_pytest/runner.py",
+            "vitest.config.ts",
+            "vite.config.ts",
+            "x.pth",
+        ),
+        *(".cargo/config.toml", "crates/a/.cargo/config", ".config/nextest.toml", "web/babel.config.js"),
+    ],
 )
 def test_what_stands_before_the_test_runner_is_read_only(role: str, path: str) -> None:
     assert load_role(role).scope(frozenset(), BASE).refusal(path) is not None

@@ -136,6 +136,13 @@ def test_tests_that_are_gone_are_named_where_they_may_go() -> None:
         ("setup.cfg", "[metadata]\nname = a\n", "[metadata]\nname = b\n", False),
         ("setup.cfg", "", "[tool:pytest]\naddopts = -p evil\n", True),
         ("setup.cfg", "", "[options.entry_points]\npytest11 =\n  a = a\n", True),
+        ("Cargo.toml", "[package]\n", '[package]\n[dependencies]\nserde = "1"\n', False),
+        ("Cargo.toml", "[package]\n", "[package]\nautotests = false\n", True),
+        ("Cargo.toml", "[lib]\n", "[lib]\ntest = false\n", True),
+        ("Cargo.toml", "[lib]\n", '[lib]\ncrate-type = ["cdylib"]\n', False),
+        ("Cargo.toml", "", '[[test]]\nname = "sums"\nharness = false\n', True),
+        ("crates/new/Cargo.toml", None, '[[test]]\nname = "sums"\n', False),
+        ("Cargo.toml", "[package]\n", "lib = 1\n", True),
     ],
 )
 def test_settings_of_tests_among_others(
