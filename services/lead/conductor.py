@@ -78,7 +78,7 @@ class LeadAgent:
                 try:
                     watching = children.create_task(self._watch_fleet())
                     await self._keep_going(children)
-                    while not self.run.core.phase.final:
+                    while not self.run.core.state.final:
                         await self._news.wait()
                         await self._take_in()
                         await self._keep_going(children)
@@ -86,7 +86,7 @@ class LeadAgent:
                 finally:
                     self._ended = True
                     self._answer(self._told, False)
-            log.info("the run has ended", state=self.run.core.phase.value)
+            log.info("the run has ended", state=self.run.core.state.value)
 
     async def end_now(self, asked: EndAsked) -> None:
         """End a run that cannot be conducted: what is open is taken to be lost."""
@@ -143,7 +143,7 @@ class LeadAgent:
                     rows |= {(row.kind, row.id): row for row in changed}
             if not written:
                 return
-            if run.core.phase.final:
+            if run.core.state.final:
                 await self._clear_up(run)
             try:
                 appended = await self._stage.journal.append(

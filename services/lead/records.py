@@ -115,7 +115,7 @@ def rows(draft: Draft) -> Iterator[Row]:
 def _run_row(run: Run) -> Row:
     state = _STATE.dump_json((run.facts, run.core))
     body = rows_pb2.RunRow(public=run_to_proto(run), state=state)
-    return Row(RowKind.RUN, run.facts.run_id, 0, body.SerializeToString(), final=run.core.phase.final)
+    return Row(RowKind.RUN, run.facts.run_id, 0, body.SerializeToString(), final=run.core.state.final)
 
 
 def _task_row(task: Task, run: Run) -> Row:

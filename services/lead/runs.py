@@ -24,7 +24,7 @@ from services.lead.machine.draft import Draft
 from services.lead.machine.happenings import EndAsked
 from services.lead.machine.private_records import Claimed
 from services.lead.machine.run import Run
-from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunState
 from services.lead.openings import Opening, Openings
 from services.lead.stage import Stage
 from services.runtime.errors import Aborted
@@ -150,7 +150,7 @@ class Runs:
         """End a run as FAILED / INTERNAL."""
         line = traceback.format_exception_only(group)[-1].strip()
         message = f"its conductor failed {CRASHES} times, at last with {line}; the lead's log explains it"
-        ending = Ending(RunPhase.FAILED, RunFailure(RunFailureReason.INTERNAL, message), message)
+        ending = Ending(RunState.FAILED, RunFailure(RunFailureReason.INTERNAL, message), message)
         try:
             agent = await self._recover(run_id)
             await agent.end_now(EndAsked(ending, self._stage.clock()))

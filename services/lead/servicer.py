@@ -14,7 +14,7 @@ from services.lead.fleet import Fleet
 from services.lead.integrator import Integrator, NoSuchBase, NotARepository, head_branch
 from services.lead.journal import NewRun, RequestIdTaken, RunHead
 from services.lead.machine.decide import create
-from services.lead.machine.state import Ending, RunPhase
+from services.lead.machine.state import Ending, RunState
 from services.lead.pricing import priced
 from services.lead.reads import Reads
 from services.lead.runs import Runs
@@ -99,7 +99,7 @@ class LeadServicer(lead_pb2_grpc.LeadServiceServicer):
         if run.state in (state_pb2.RUN_STATE_COMPLETED, state_pb2.RUN_STATE_FAILED):
             raise FailedPrecondition("RUN_ENDED", f"run {run.run_id} has ended before")
         message = request.message or "cancelled"
-        await self._runs.end(request.run_id, Ending(RunPhase.CANCELLED, message=message))
+        await self._runs.end(request.run_id, Ending(RunState.CANCELLED, message=message))
         return lead_pb2.CancelRunResponse(run=await self._reads.run(request.run_id))
 
     async def GetRun(self, request: lead_pb2.GetRunRequest, context: Any) -> lead_pb2.GetRunResponse:

@@ -19,7 +19,7 @@ from services.lead.machine.ending import ask_end, fail_internally, settle
 from services.lead.machine.fold import begin
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.run import Run
-from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunState
 from services.lead.machine.task import OwnCommit, Phase, TaskState
 from services.lead.machine.wanted import placements
 
@@ -31,7 +31,7 @@ def create(created: r.RunCreated, time: datetime) -> Draft:
     """The first events of a run: its tasks, which it has but where a goal needs a plan first."""
     draft = Draft(begin(created), time)
     draft.events.append((created, time))
-    draft.tell_run(RunPhase.PLANNING, None)
+    draft.tell_run(RunState.PLANNING, None)
     if not draft.run.core.planning:
         draft.tell_tasks()
     return draft
@@ -40,7 +40,7 @@ def create(created: r.RunCreated, time: datetime) -> Draft:
 def decide(run: Run, happening: h.Happening) -> Draft:
     """Decide what follows from a happening. `run` is left as it is."""
     draft = Draft(run, happening.time)
-    if run.core.phase.final:
+    if run.core.state.final:
         return draft
     match happening:
         case h.Bound():
@@ -173,7 +173,7 @@ def _ended(draft: Draft, ended: h.Ended) -> None:
         _task_ended(draft, attempt, ended)
     elif attempt.kind is AttemptKind.PLAN:
         planning.ended(draft, ended)
-    elif draft.run.core.phase is RunPhase.PLANNING:
+    elif draft.run.core.state is RunState.PLANNING:
         _base_verified(draft, attempt, ended)
     else:
         merge.checked(draft, attempt, ended)
@@ -185,7 +185,7 @@ def _task_ended(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
         draft.emit(
             e.CommitCreated(task.id, ended.commit, ended.commit_subject, ended.files, ended.file_count)
         )
-    if draft.run.core.phase is RunPhase.CANCELLING:
+    if draft.run.core.state is RunState.CANCELLING:
         return
     own = OwnCommit(attempt.id, ended.commit, ended.base or attempt.base) if ended.commit else None
     if ended.outcome is Outcome.SUCCEEDED and own:
@@ -228,7 +228,7 @@ def _base_verified(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
             ask_end(
                 draft,
                 Ending(
-                    RunPhase.FAILED,
+                    RunState.FAILED,
                     RunFailure(
                         RunFailureReason.BASE_UNVERIFIABLE,
                         f"`{check.verification}` could not be run on the base: {clip(ended.message)}",
@@ -246,7 +246,7 @@ def _base_verified(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
 
 def _start_tasks(draft: Draft) -> None:
     core = draft.run.core
-    draft.tell_run(RunPhase.RUNNING, None, core.unserved, core.unserved_reason)
+    draft.tell_run(RunState.RUNNING, None, core.unserved, core.unserved_reason)
     for task in draft.run.ready:
         draft.tell_ready(task)
 
@@ -254,13 +254,13 @@ def _start_tasks(draft: Draft) -> None:
 def _start_unverified(draft: Draft) -> None:
     """A run that nothing verifies has no base to verify: it starts once it is known who serves it."""
     core = draft.run.core
-    if core.phase is RunPhase.PLANNING and not (core.checks or core.planning or core.ending):
+    if core.state is RunState.PLANNING and not (core.checks or core.planning or core.ending):
         _start_tasks(draft)
 
 
 def _roles_served(draft: Draft, served: Iterable[str], lacks: Mapping[str, str]) -> None:
     run = draft.run
-    if run.core.phase is RunPhase.CANCELLING:
+    if run.core.state is RunState.CANCELLING:
         return
     needed = {task.spec.role for task in run.tasks.values() if not task.state.final}
     needed |= {check.role for check in run.core.checks if not check.report_attempt}
@@ -270,12 +270,12 @@ def _roles_served(draft: Draft, served: Iterable[str], lacks: Mapping[str, str])
     if (unserved, reason) == (run.core.unserved, run.core.unserved_reason):
         return
     before = set(run.core.unserved)
-    draft.tell_run(run.core.phase, None, unserved, reason)
+    draft.tell_run(run.core.state, None, unserved, reason)
     nothing_started = all(attempt.kind is AttemptKind.PLAN for attempt in run.attempts.values())
-    if unserved and run.facts.fail_unserved and run.core.phase is RunPhase.PLANNING and nothing_started:
+    if unserved and run.facts.fail_unserved and run.core.state is RunState.PLANNING and nothing_started:
         told = f"no worker serves {', '.join(unserved)}: {reason or 'start one'}; then create the run again"
-        ask_end(draft, Ending(RunPhase.FAILED, RunFailure(RunFailureReason.NO_WORKER, told)))
-    elif run.core.phase is RunPhase.RUNNING:
+        ask_end(draft, Ending(RunState.FAILED, RunFailure(RunFailureReason.NO_WORKER, told)))
+    elif run.core.state is RunState.RUNNING:
         for task in run.ready:
             if task.spec.role in before ^ set(unserved):
                 draft.tell_ready(task)
@@ -286,7 +286,7 @@ def _clock(draft: Draft, now: datetime) -> None:
     if now >= run.facts.deadline:
         hours = run.facts.limits.run_timeout.total_seconds() / 3600
         message = f"the run's time of {hours:g} h is over; what completed is on {run.facts.branch}"
-        ask_end(draft, Ending(RunPhase.FAILED, RunFailure(RunFailureReason.RUN_TIMEOUT, message), message))
+        ask_end(draft, Ending(RunState.FAILED, RunFailure(RunFailureReason.RUN_TIMEOUT, message), message))
         return
     planning.retry_if_due(draft, now)
     spending.stop_asking(draft, now)

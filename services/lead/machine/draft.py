@@ -12,7 +12,7 @@ from services.lead.machine.events import (
 )
 from services.lead.machine.fold import fold
 from services.lead.machine.run import Run
-from services.lead.machine.state import RunFailure, RunPhase
+from services.lead.machine.state import RunFailure, RunState
 from services.lead.machine.task import Task, TaskState, WaitingFor
 
 MESSAGE_LIMIT = 2000
@@ -68,11 +68,11 @@ class Draft:
         )
 
     def tell_run(
-        self, phase: RunPhase, failure: RunFailure | None, unserved: tuple[str, ...] = (), reason: str = ""
+        self, state: RunState, failure: RunFailure | None, unserved: tuple[str, ...] = (), reason: str = ""
     ) -> None:
         """The run's state changed, or which roles it waits for and why."""
         run = self.run
-        self.emit(RunStatusChanged(phase, failure, run.facts.branch, run.core.head, unserved, reason))
+        self.emit(RunStatusChanged(state, failure, run.facts.branch, run.core.head, unserved, reason))
 
     def tell_tasks(self) -> None:
         """There are tasks: they wait for the base to be verified, or for others."""

@@ -10,7 +10,7 @@ from codeframe.plan import PlannedTask
 from services.lead.machine.attempt import AttemptKind
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.private_records import PrivateRecord
-from services.lead.machine.state import RunFailure, RunPhase
+from services.lead.machine.state import RunFailure, RunState
 from services.lead.machine.task import Phase, TaskState, WaitingFor
 from services.lead.machine.usage import Usage
 
@@ -21,7 +21,7 @@ from services.lead.machine.usage import Usage
 class RunStatusChanged:
     """The run's state changed, or which roles it waits for."""
 
-    state: RunPhase
+    state: RunState
     failure: RunFailure | None = None
     branch: str = ""
     head: str = ""

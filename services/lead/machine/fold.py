@@ -9,7 +9,7 @@ from services.lead.machine import events as e
 from services.lead.machine import private_records as r
 from services.lead.machine.attempt import Attempt, AttemptKind
 from services.lead.machine.run import Run
-from services.lead.machine.state import Candidate, Green, Integrating, Planning, RunCore, RunPhase
+from services.lead.machine.state import Candidate, Green, Integrating, Planning, RunCore, RunState
 from services.lead.machine.task import PreviousAttempt, Task, TaskState
 from services.lead.machine.usage import Usage
 
@@ -17,7 +17,7 @@ from services.lead.machine.usage import Usage
 def begin(created: r.RunCreated) -> Run:
     """The state that a run starts with."""
     planning = Planning() if created.facts.goal else None
-    core = RunCore(phase=RunPhase.PLANNING, head=created.facts.base, checks=created.checks, planning=planning)
+    core = RunCore(state=RunState.PLANNING, head=created.facts.base, checks=created.checks, planning=planning)
     return Run(created.facts, core, _tasks(created))
 
 
@@ -35,7 +35,7 @@ def fold(run: Run, event: e.Event, time: datetime) -> None:
         case e.RunStatusChanged():
             end_time = time if event.state.final else None
             run.update(
-                phase=event.state,
+                state=event.state,
                 failure=event.failure,
                 end_time=end_time,
                 unserved=event.unserved,

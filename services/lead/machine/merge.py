@@ -11,7 +11,7 @@ from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end, fail_internally
 from services.lead.machine.outcome import Outcome, StartFrom, what_follows
 from services.lead.machine.run import Run
-from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunState
 from services.lead.machine.task import OwnCommit, Task, TaskState, WaitingFor
 
 RED = frozenset({Outcome.VERIFICATION_FAILED, Outcome.NO_TESTS, Outcome.SETUP_FAILED, Outcome.TIMED_OUT})
@@ -78,7 +78,7 @@ def fail(draft: Draft, task: Task, outcome: Outcome, message: str) -> None:
 def stacked(draft: Draft, stack: h.Stacked) -> None:
     """A candidate was pushed, or commits conflict with the head."""
     run, core = draft.run, draft.run.core
-    late = core.phase is not RunPhase.RUNNING or core.candidate or core.integrating
+    late = core.state is not RunState.RUNNING or core.candidate or core.integrating
     if late or (stack.onto, stack.number) != (core.head, core.candidates + 1):
         return
     queued = {task.id for task in run.merging}
@@ -111,7 +111,7 @@ def _checks(run: Run, candidate: Iterable[str]) -> set[int]:
 def checked(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
     """A verify attempt of a candidate ended: green, red, or saying nothing."""
     candidate = draft.run.core.candidate
-    if not candidate or attempt.commit != candidate.commit or draft.run.core.phase is not RunPhase.RUNNING:
+    if not candidate or attempt.commit != candidate.commit or draft.run.core.state is not RunState.RUNNING:
         return
     if attempt.check is None:
         return
@@ -166,7 +166,7 @@ def pushed(draft: Draft, push: h.HeadPushed) -> None:
     if not push.moved:
         message = f"{run.facts.branch} is not where this run left it: somebody else moved it"
         failure = RunFailure(RunFailureReason.RUN_BRANCH_MOVED, message)
-        ask_end(draft, Ending(RunPhase.FAILED, failure, message))
+        ask_end(draft, Ending(RunState.FAILED, failure, message))
         return
     for task_id in integrating.tasks:
         unverified = run.tasks[task_id].spec.unverified
@@ -175,6 +175,6 @@ def pushed(draft: Draft, push: h.HeadPushed) -> None:
             task = run.tasks[dependent]
             if task.state is TaskState.PENDING and not run.unmet[dependent]:
                 draft.emit(e.TaskUnblocked(dependent, task.spec.depends_on))
-                if run.core.phase is RunPhase.RUNNING:
+                if run.core.state is RunState.RUNNING:
                     draft.tell_ready(task)
     draft.tell_progress()

@@ -8,12 +8,12 @@ from services.lead.machine import private_records as r
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end
 from services.lead.machine.outcome import what_follows
-from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunState
 
 
 def adopt(draft: Draft, planned: h.Planned) -> None:
     """The run goes on as if it had been given this plan."""
-    if draft.run.core.phase is not RunPhase.PLANNING:
+    if draft.run.core.state is not RunState.PLANNING:
         return
     attempt_id = planned.ended.attempt_id
     draft.emit(
@@ -26,7 +26,7 @@ def adopt(draft: Draft, planned: h.Planned) -> None:
 def ended(draft: Draft, ending: h.Ended) -> None:
     """Try for a plan again, where §5's table says so; else the run has FAILED."""
     run, planning = draft.run, draft.run.core.planning
-    if not planning or run.core.phase is not RunPhase.PLANNING:
+    if not planning or run.core.state is not RunState.PLANNING:
         return
     times = planning.endings.get(ending.outcome, 0) + 1
     again = what_follows(ending.outcome, times, planning.retries, run.facts.limits.retries)
@@ -40,7 +40,7 @@ def ended(draft: Draft, ending: h.Ended) -> None:
     )
     ask_end(
         draft,
-        Ending(RunPhase.FAILED, RunFailure(RunFailureReason.PLANNING_FAILED, message), message),
+        Ending(RunState.FAILED, RunFailure(RunFailureReason.PLANNING_FAILED, message), message),
     )
 
 

@@ -3,7 +3,7 @@
 from services.lead.machine import happenings as h
 from services.lead.machine import private_records as r
 from services.lead.machine.draft import Draft
-from services.lead.machine.state import RunPhase
+from services.lead.machine.state import RunState
 from services.lead.machine.task import Task, WaitingFor
 from services.lead.machine.wanted import placements
 
@@ -13,7 +13,7 @@ def held(draft: Draft, happening: h.ProvidersHeld) -> None:
     if happening.holds == draft.run.core.holds:
         return
     draft.emit(r.ProvidersHeld(happening.holds))
-    if draft.run.core.phase is RunPhase.RUNNING:
+    if draft.run.core.state is RunState.RUNNING:
         for task in draft.run.ready:
             if task.waiting_for is WaitingFor.PROVIDER:
                 _tell_if_changed(draft, task)
@@ -21,7 +21,7 @@ def held(draft: Draft, happening: h.ProvidersHeld) -> None:
 
 def tell_who_waits(draft: Draft) -> None:
     """Tasks whose turn it is say what they wait for, where that is a provider."""
-    if draft.run.core.holds and draft.run.core.phase is RunPhase.RUNNING:
+    if draft.run.core.holds and draft.run.core.state is RunState.RUNNING:
         for placement in placements(draft.run):
             task = draft.run.tasks.get(placement.task_id)
             if task and task.waiting_for is WaitingFor.SLOT:

@@ -24,7 +24,7 @@ from services.lead.machine.ending import ask_end
 from services.lead.machine.merge import fail
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.run import Run
-from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunState
 from services.lead.machine.task import WaitingFor
 from services.lead.machine.usage import charge_of
 
@@ -91,11 +91,11 @@ def believed(run: Run, attempt: Attempt, end: h.Ended) -> h.Ended:
 def settle(draft: Draft) -> None:
     """Take the steps that the budget demands: tasks fail or wait, and the run ends where all is spent."""
     run = draft.run
-    if not run.budgeted or run.core.phase.final or run.core.ending:
+    if not run.budgeted or run.core.state.final or run.core.ending:
         return
     if run.core.planning and is_exhausted(run):
         _end_exhausted(draft)
-    if run.core.phase is not RunPhase.RUNNING:
+    if run.core.state is not RunState.RUNNING:
         return
     for task in run.ready:
         if is_spent(run, task):
@@ -122,7 +122,7 @@ def _end_exhausted(draft: Draft) -> None:
         "create the run again with a larger budget"
     )
     failure = RunFailure(RunFailureReason.BUDGET_EXHAUSTED, message)
-    ask_end(draft, Ending(RunPhase.FAILED, failure, "the run's budget is spent"))
+    ask_end(draft, Ending(RunState.FAILED, failure, "the run's budget is spent"))
 
 
 def _kept(run: Run, task_ids: list[str]) -> str:

@@ -11,7 +11,7 @@ from services.lead.machine.task import PreviousAttempt
 from services.lead.machine.usage import Usage
 
 
-class RunPhase(enum.Enum):
+class RunState(enum.Enum):
     """A run's state (the proto's RunState)."""
 
     PLANNING = "planning"
@@ -27,7 +27,7 @@ class RunPhase(enum.Enum):
         return self in _FINAL_RUN
 
 
-_FINAL_RUN = frozenset({RunPhase.COMPLETED, RunPhase.FAILED, RunPhase.CANCELLED})
+_FINAL_RUN = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
 
 
 class RunFailureReason(enum.Enum):
@@ -142,7 +142,7 @@ class Integrating:
 class Ending:
     """How a run that is CANCELLING is to end."""
 
-    state: RunPhase
+    state: RunState
     failure: RunFailure | None = None
     message: str = ""
 
@@ -186,7 +186,7 @@ class RunFacts:
 class RunCore:
     """The part of a run that is not its tasks and attempts. `planning` is None once there is a plan."""
 
-    phase: RunPhase
+    state: RunState
     head: str
     checks: tuple[Check, ...]
     term: int = 1

@@ -9,7 +9,7 @@ from codeframe.plan import PLANNER
 from services.lead.machine.allowance import Shares, is_paid
 from services.lead.machine.attempt import Attempt, AttemptKind
 from services.lead.machine.run import Run
-from services.lead.machine.state import Integrating, Planning, RunPhase
+from services.lead.machine.state import Integrating, Planning, RunState
 from services.lead.machine.task import OwnCommit, PreviousAttempt, TaskState
 
 
@@ -86,14 +86,14 @@ Command = Follow | CancelAttempt | AskLost | StackCandidate | PushHead | WakeAt
 def commands(run: Run) -> set[Command]:
     """Every command that should be under way now, but for placements."""
     core = run.core
-    if core.phase.final:
+    if core.state.final:
         return set()
     found: set[Command] = {Follow(attempt.id) for attempt in run.open_attempts}
     found |= {CancelAttempt(attempt.id) for attempt in run.open_attempts if _pointless(run, attempt)}
     found |= {AskLost(attempt.id) for attempt in run.asked_attempts}
     if core.integrating:
         found.add(PushHead(core.integrating))
-    if core.phase is RunPhase.CANCELLING:
+    if core.state is RunState.CANCELLING:
         return found | {CancelAttempt(attempt.id) for attempt in run.open_attempts}
     instants = [task.retry_time for task in run.retrying if task.retry_time]
     if core.planning and core.planning.retry_time:
@@ -107,7 +107,7 @@ def commands(run: Run) -> set[Command]:
 
 def _pointless(run: Run, attempt: Attempt) -> bool:
     """Whether nobody waits for an attempt any more: its candidate was dropped."""
-    if attempt.kind is not AttemptKind.VERIFY or run.core.phase is RunPhase.PLANNING:
+    if attempt.kind is not AttemptKind.VERIFY or run.core.state is RunState.PLANNING:
         return False
     candidate = run.core.candidate
     return not candidate or attempt.commit != candidate.commit
@@ -126,12 +126,12 @@ def _stack(run: Run) -> StackCandidate:
 def placements(run: Run) -> list[Placement]:
     """Attempts that want a worker now, first things first: verifications, then ready tasks in
     order (priority, then plan order), up to the run's concurrency and within its budget."""
-    if run.core.phase.final or run.core.phase is RunPhase.CANCELLING:
+    if run.core.state.final or run.core.state is RunState.CANCELLING:
         return []
     if run.core.planning:
         return _plan(run, run.core.planning)
     found = _verifications(run)
-    if run.core.phase is RunPhase.PLANNING:
+    if run.core.state is RunState.PLANNING:
         return found
     slots = run.facts.limits.concurrency - sum(is_paid(attempt) for attempt in run.open_attempts)
     shares = Shares.of(run, slots, wanting=run.counts[TaskState.PENDING])
@@ -196,7 +196,7 @@ def _plan(run: Run, planning: Planning) -> list[Placement]:
 
 def _verifications(run: Run) -> list[Placement]:
     core = run.core
-    if core.phase is RunPhase.PLANNING:
+    if core.state is RunState.PLANNING:
         commit, keys = run.facts.base, [check.key for check in core.checks if not check.report_attempt]
     elif core.candidate:
         commit, keys = core.candidate.commit, list(core.candidate.pending)

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from codeframe.v1 import events_pb2, evidence_pb2, state_pb2
 from services.lead.machine import events as e
 from services.lead.machine.attempt import AttemptKind
-from services.lead.machine.state import RunFailure, RunFailureReason, RunPhase
+from services.lead.machine.state import RunFailure, RunFailureReason, RunState
 from services.lead.machine.task import Phase, TaskState, WaitingFor
 from services.lead.public.values import (
     failure_to_proto,
@@ -152,7 +152,7 @@ def event_from_proto(message: events_pb2.Event) -> e.PublicEvent | None:
     match kind:
         case "run_status_changed":
             run = message.run_status_changed
-            state = member_of(RunPhase, state_pb2.RunState, "RUN_STATE", run.status)
+            state = member_of(RunState, state_pb2.RunState, "RUN_STATE", run.status)
             failure = _failure_from(run.failure) if run.HasField("failure") else None
             if state is None:
                 return None

@@ -33,7 +33,7 @@ def run_to_proto(run: Run) -> lead_pb2.Run:
         base_commit=facts.base,
         branch=facts.branch,
         head_commit=core.head,
-        state=value_of(state_pb2.RunState, "RUN_STATE", core.phase),
+        state=value_of(state_pb2.RunState, "RUN_STATE", core.state),
         labels=facts.labels,
         create_time=timestamp(facts.create_time),
         usage=[usage_to_proto(usage) for usage in core.usage],

@@ -17,7 +17,7 @@ from services.lead.machine.decide import create, decide
 from services.lead.machine.draft import Draft
 from services.lead.machine.outcome import Outcome
 from services.lead.machine.run import Run
-from services.lead.machine.state import Check, RunFacts, RunFailureReason, RunLimits, RunPhase
+from services.lead.machine.state import Check, RunFacts, RunFailureReason, RunLimits, RunState
 from services.lead.machine.task import TaskState, WaitingFor
 from services.lead.machine.usage import Usage
 from services.lead.machine.wanted import (
@@ -211,7 +211,7 @@ class Driver:
 
     def merge(self) -> None:
         """Bring everything in the merge queue into the head, all green."""
-        while self.run.merging and not self.run.core.phase.final:
+        while self.run.merging and not self.run.core.state.final:
             if self.wanted(StackCandidate):
                 self.stack()
             for placement in [p for p in placements(self.run) if p.kind is AttemptKind.VERIFY]:
@@ -222,7 +222,7 @@ class Driver:
     def play(self, judge: Callable[[str], Outcome] = lambda attempt_id: Outcome.SUCCEEDED) -> None:
         """Play the run to its end; `judge` says how each task attempt ends."""
         for _ in range(10_000):
-            if self.run.core.phase.final:
+            if self.run.core.state.final:
                 return
             for placement in placements(self.run):
                 self.bind(placement)
@@ -236,8 +236,8 @@ class Driver:
             self.tell(h.ClockRead(self.tick(60)))
         raise AssertionError("the run does not end")
 
-    def phase(self) -> RunPhase:
-        return self.run.core.phase
+    def run_state(self) -> RunState:
+        return self.run.core.state
 
     def failed(self) -> RunFailureReason | None:
         return self.run.core.failure.reason if self.run.core.failure else None

@@ -10,7 +10,7 @@ from services.lead.machine import happenings as h
 from services.lead.machine import private_records as r
 from services.lead.machine.allowance import ASKED_FOR, charged, reserved
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import RunFailureReason, RunLimits, RunPhase
+from services.lead.machine.state import RunFailureReason, RunLimits, RunState
 from services.lead.machine.task import TaskState, WaitingFor
 from services.lead.machine.usage import Usage
 from services.lead.machine.wanted import AskLost, placements
@@ -34,7 +34,7 @@ def test_without_a_budget_an_attempt_may_spend_what_it_takes() -> None:
     driver.verify_base()
     assert set(allowances(driver).values()) == {Budget()}
     driver.play()
-    assert driver.phase() is RunPhase.COMPLETED
+    assert driver.run_state() is RunState.COMPLETED
 
 
 def test_the_rest_is_divided_by_the_slots_that_tasks_can_take() -> None:
@@ -105,7 +105,7 @@ def test_where_all_is_spent_the_run_fails_and_says_where_the_work_is() -> None:
     attempt = driver.bind()
     driver.spend(attempt, 120, 90_000)
     driver.end(attempt, Outcome.ALLOWANCE_SPENT, "c" * 40)
-    assert driver.phase() is RunPhase.FAILED
+    assert driver.run_state() is RunState.FAILED
     assert driver.states() == {"a": "cancelled", "b": "cancelled"}
     failure = driver.run.core.failure
     assert failure
@@ -122,7 +122,7 @@ def test_what_is_in_the_merge_queue_is_merged_before_the_run_ends() -> None:
     driver.end(done)
     driver.spend(other, 100)
     driver.end(other, Outcome.ALLOWANCE_SPENT, "c" * 40)
-    assert driver.phase() is RunPhase.RUNNING
+    assert driver.run_state() is RunState.RUNNING
     assert driver.waiting("b") is WaitingFor.BUDGET
     driver.merge()
     assert driver.states() == {"a": "completed", "b": "cancelled"}
@@ -135,7 +135,7 @@ def test_a_run_whose_last_attempt_spent_all_completes() -> None:
     driver.spend(attempt, 130)
     driver.end(attempt)
     driver.merge()
-    assert driver.phase() is RunPhase.COMPLETED
+    assert driver.run_state() is RunState.COMPLETED
 
 
 def test_a_task_whose_own_budget_is_spent_fails_and_the_others_go_on() -> None:

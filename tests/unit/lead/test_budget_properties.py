@@ -130,7 +130,7 @@ def test_a_budget_is_passed_by_the_calls_in_flight_at_most(
     driver.verify_base()
     payday = Payday(driver, budget)
     for _ in range(data.draw(st.integers(5, 80))):
-        if driver.run.core.phase.final:
+        if driver.run.core.state.final:
             break
         alive = payday.alive()
         choices = ["clock"] * 2

@@ -9,7 +9,7 @@ from services.lead.machine import happenings as h
 from services.lead.machine import private_records as r
 from services.lead.machine.attempt import AttemptKind
 from services.lead.machine.outcome import RULES, Outcome
-from services.lead.machine.state import Ending, RunFailureReason, RunLimits, RunPhase
+from services.lead.machine.state import Ending, RunFailureReason, RunLimits, RunState
 from services.lead.machine.task import TaskState, WaitingFor
 from services.lead.machine.wanted import CancelAttempt, PushHead, StackCandidate, placements
 from tests.unit.lead.machine_driver import BASE, START, Driver, task
@@ -25,7 +25,7 @@ def test_the_base_is_verified_before_the_first_task_starts() -> None:
     assert [p.kind for p in placements(driver.run)] == [AttemptKind.VERIFY] * 2
     assert driver.waiting("a") is WaitingFor.BASE
     driver.verify_base()
-    assert driver.phase() is RunPhase.RUNNING
+    assert driver.run_state() is RunState.RUNNING
     assert [p.task_id for p in placements(driver.run)] == ["a", "b"]
 
 
@@ -33,7 +33,7 @@ def test_a_run_completes_and_its_head_moves_once_for_each_merge() -> None:
     driver = Driver(task("a"), task("b", "a"))
     driver.verify_base()
     driver.play()
-    assert driver.phase() is RunPhase.COMPLETED
+    assert driver.run_state() is RunState.COMPLETED
     assert driver.states() == {"a": "completed", "b": "completed"}
     assert driver.run.core.head != BASE
     driver.assert_stored_truly()
@@ -83,12 +83,12 @@ def test_an_unverified_task_that_reddens_the_head_is_done_again() -> None:
 
 def test_a_run_that_nothing_verifies_starts_at_once_and_counts_it() -> None:
     driver = Driver(task("a", verification="none"), task("b", "a", verification="none"), checks=0)
-    assert driver.phase() is RunPhase.PLANNING
+    assert driver.run_state() is RunState.PLANNING
     driver.serve()
-    assert driver.phase() is RunPhase.RUNNING
+    assert driver.run_state() is RunState.RUNNING
     assert [p.kind for p in placements(driver.run)] == [AttemptKind.TASK]
     driver.play()
-    assert driver.phase() is RunPhase.COMPLETED
+    assert driver.run_state() is RunState.COMPLETED
     assert (driver.run.unverified, driver.run.core.verifications) == (2, 0)
     driver.assert_stored_truly()
 
@@ -177,7 +177,7 @@ def test_a_worker_without_a_free_slot_costs_nothing() -> None:
     assert driver.bind(worker="other") == attempt
     driver.assert_stored_truly()
     driver.play()
-    assert driver.phase() is RunPhase.COMPLETED
+    assert driver.run_state() is RunState.COMPLETED
 
 
 def test_a_conflict_is_done_again_from_the_head_and_costs_no_retry() -> None:
@@ -256,9 +256,9 @@ def test_a_verification_that_says_nothing_is_sent_again_ten_times() -> None:
     driver.stack()
     for _ in range(10):
         driver.end(driver.bind(), Outcome.LOST)
-    assert driver.phase() is RunPhase.RUNNING
+    assert driver.run_state() is RunState.RUNNING
     driver.end(driver.bind(), Outcome.LOST)
-    assert driver.phase() is RunPhase.FAILED
+    assert driver.run_state() is RunState.FAILED
     assert driver.failed() is RunFailureReason.INTERNAL
 
 
@@ -268,11 +268,11 @@ def test_a_cancel_waits_for_attempts_and_cancels_every_other_task() -> None:
     first, second = (driver.bind(p) for p in placements(driver.run))
     driver.end(first)
     driver.merge()
-    driver.tell(h.EndAsked(Ending(RunPhase.CANCELLED, message="enough"), driver.tick()))
-    assert driver.phase() is RunPhase.CANCELLING
+    driver.tell(h.EndAsked(Ending(RunState.CANCELLED, message="enough"), driver.tick()))
+    assert driver.run_state() is RunState.CANCELLING
     assert driver.wanted(CancelAttempt) == [CancelAttempt(second)]
     driver.end(second, Outcome.CANCELLED)
-    assert driver.phase() is RunPhase.CANCELLED
+    assert driver.run_state() is RunState.CANCELLED
     assert driver.states() == {"a": "completed", "b": "cancelled", "c": "cancelled"}
     assert not driver.tell(h.ClockRead(driver.tick(10**7)))
     driver.assert_stored_truly()
@@ -285,11 +285,11 @@ def test_a_cancel_comes_too_late_for_what_is_integrating() -> None:
     driver.stack()
     driver.end(driver.bind())
     assert driver.run.core.integrating
-    driver.tell(h.EndAsked(Ending(RunPhase.CANCELLED), driver.tick()))
-    assert driver.phase() is RunPhase.CANCELLING
+    driver.tell(h.EndAsked(Ending(RunState.CANCELLED), driver.tick()))
+    assert driver.run_state() is RunState.CANCELLING
     assert not driver.wanted(StackCandidate)
     driver.push()
-    assert driver.phase() is RunPhase.CANCELLED
+    assert driver.run_state() is RunState.CANCELLED
     assert driver.states() == {"a": "completed", "b": "cancelled"}
 
 
@@ -298,9 +298,9 @@ def test_the_runs_time_ends_it_as_failed() -> None:
     driver.verify_base()
     attempt = driver.bind()
     driver.tell(h.ClockRead(START + timedelta(hours=1)))
-    assert driver.phase() is RunPhase.CANCELLING
+    assert driver.run_state() is RunState.CANCELLING
     driver.end(attempt, Outcome.CANCELLED)
-    assert driver.phase() is RunPhase.FAILED
+    assert driver.run_state() is RunState.FAILED
     assert driver.failed() is RunFailureReason.RUN_TIMEOUT
     assert not driver.end(attempt)
 

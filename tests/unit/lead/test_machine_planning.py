@@ -8,7 +8,7 @@ from services.lead.machine import events as e
 from services.lead.machine import happenings as h
 from services.lead.machine.attempt import AttemptKind
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Ending, RunFailureReason, RunLimits, RunPhase
+from services.lead.machine.state import Ending, RunFailureReason, RunLimits, RunState
 from services.lead.machine.task import WaitingFor
 from services.lead.machine.wanted import CancelAttempt, WakeAt, placements
 from tests.unit.lead.machine_driver import BASE, Driver, task
@@ -29,7 +29,7 @@ def test_a_goal_is_planned_first_on_the_base_by_the_role_planner() -> None:
     (placement,) = placements(driver.run)
     assert (placement.kind, placement.role, placement.base) == (AttemptKind.PLAN, "planner", BASE)
     assert (placement.attempt_id, placement.number) == ("r.plan-1", 1)
-    assert (driver.phase(), len(driver.run.tasks)) == (RunPhase.PLANNING, 0)
+    assert (driver.run_state(), len(driver.run.tasks)) == (RunState.PLANNING, 0)
     driver.bind()
     assert placements(driver.run) == []
     driver.assert_stored_truly()
@@ -51,11 +51,11 @@ def test_a_plan_is_adopted_told_and_then_done_as_if_it_had_been_given() -> None:
         "ProgressUpdate",
     ]
     assert (driver.waiting("a"), driver.waiting("b")) == (WaitingFor.BASE, WaitingFor.DEPENDENCIES)
-    assert driver.phase() is RunPhase.PLANNING
+    assert driver.run_state() is RunState.PLANNING
     assert [p.kind for p in placements(driver.run)] == [AttemptKind.VERIFY]
     driver.assert_stored_truly()
     driver.play()
-    assert (driver.phase(), driver.states()) == (RunPhase.COMPLETED, {"a": "completed", "b": "completed"})
+    assert (driver.run_state(), driver.states()) == (RunState.COMPLETED, {"a": "completed", "b": "completed"})
     driver.assert_stored_truly()
 
 
@@ -77,7 +77,7 @@ def test_planning_that_failed_is_tried_again_as_a_task_is_and_told_why(outcome: 
     assert again.previous.outcome is outcome
     driver.assert_stored_truly()
     driver.end(driver.bind(), outcome)
-    assert (driver.phase(), driver.failed()) == (RunPhase.FAILED, RunFailureReason.PLANNING_FAILED)
+    assert (driver.run_state(), driver.failed()) == (RunState.FAILED, RunFailureReason.PLANNING_FAILED)
     failure = driver.run.core.failure
     assert failure
     assert "give a plan" in failure.message
@@ -100,7 +100,7 @@ def test_planning_waits_for_the_instant_of_its_next_attempt() -> None:
 def test_an_outcome_that_no_repeat_mends_ends_the_run(outcome: Outcome) -> None:
     driver = with_goal()
     driver.end(driver.bind(), outcome)
-    assert (driver.phase(), driver.failed()) == (RunPhase.FAILED, RunFailureReason.PLANNING_FAILED)
+    assert (driver.run_state(), driver.failed()) == (RunState.FAILED, RunFailureReason.PLANNING_FAILED)
     assert placements(driver.run) == []
     driver.assert_stored_truly()
 
@@ -116,10 +116,10 @@ def test_a_worker_that_did_not_start_it_leaves_it_to_another() -> None:
 def test_a_cancel_in_the_middle_of_planning_ends_it_and_its_plan_comes_too_late() -> None:
     driver = with_goal()
     attempt = driver.bind()
-    driver.tell(h.EndAsked(Ending(RunPhase.CANCELLED), driver.tick()))
+    driver.tell(h.EndAsked(Ending(RunState.CANCELLED), driver.tick()))
     assert driver.wanted(CancelAttempt) == [CancelAttempt(attempt)]
     driver.end(attempt)
-    assert (driver.phase(), driver.run.tasks) == (RunPhase.CANCELLED, {})
+    assert (driver.run_state(), driver.run.tasks) == (RunState.CANCELLED, {})
     assert "PlanProposed" not in kinds(driver.events)
     driver.assert_stored_truly()
 
@@ -128,9 +128,9 @@ def test_the_runs_time_covers_planning() -> None:
     driver = with_goal(limits=RunLimits(run_timeout=timedelta(minutes=1)))
     attempt = driver.bind()
     driver.tell(h.ClockRead(driver.tick(61)))
-    assert driver.phase() is RunPhase.CANCELLING
+    assert driver.run_state() is RunState.CANCELLING
     driver.end(attempt, Outcome.CANCELLED)
-    assert (driver.phase(), driver.failed()) == (RunPhase.FAILED, RunFailureReason.RUN_TIMEOUT)
+    assert (driver.run_state(), driver.failed()) == (RunState.FAILED, RunFailureReason.RUN_TIMEOUT)
 
 
 def unserved(driver: Driver) -> list[tuple[str, ...]]:
@@ -146,7 +146,7 @@ def test_that_no_worker_plans_is_said_at_once_and_waited_for() -> None:
     driver.serve()
     assert unserved(driver)[-1] == ()
     driver.play()
-    assert driver.phase() is RunPhase.COMPLETED
+    assert driver.run_state() is RunState.COMPLETED
 
 
 @pytest.mark.parametrize("planner", [True, False])
@@ -156,6 +156,6 @@ def test_that_no_worker_plans_or_does_the_plan_fails_the_run_where_asked(planner
     if planner:
         ended = h.Ended(driver.bind(), Outcome.SUCCEEDED, "", driver.tick())
         driver.tell(driver.planned(ended, frozenset({"planner", "backend"})))
-    assert (driver.phase(), driver.failed()) == (RunPhase.FAILED, RunFailureReason.NO_WORKER)
+    assert (driver.run_state(), driver.failed()) == (RunState.FAILED, RunFailureReason.NO_WORKER)
     assert unserved(driver)[1:3] == [(("docs",) if planner else ("planner",)), ()]
     driver.assert_stored_truly()

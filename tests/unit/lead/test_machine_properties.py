@@ -10,7 +10,7 @@ from codeframe.plan import PlannedTask
 from services.lead.machine import happenings as h
 from services.lead.machine.attempt import AttemptKind
 from services.lead.machine.outcome import Outcome
-from services.lead.machine.state import Ending, Hold, RunLimits, RunPhase
+from services.lead.machine.state import Ending, Hold, RunLimits, RunState
 from services.lead.machine.wanted import CancelAttempt, PushHead, StackCandidate, commands, placements
 from tests.unit.lead.machine_driver import START, Driver, task
 
@@ -79,13 +79,13 @@ def test_a_run_always_ends_and_is_stored_truly(
 ) -> None:
     driver = Driver(*plan, limits=RunLimits(concurrency=2, retries=1), checks=checks, goal=goal)
     for _ in range(data.draw(st.integers(0, 60))):
-        if driver.run.core.phase.final:
+        if driver.run.core.state.final:
             break
         step(driver, data)
     driver.assert_stored_truly()
     if data.draw(st.booleans()):
-        driver.tell(h.EndAsked(Ending(RunPhase.CANCELLED), driver.tick()))
-    if not driver.run.core.phase.final:
+        driver.tell(h.EndAsked(Ending(RunState.CANCELLED), driver.tick()))
+    if not driver.run.core.state.final:
         driver.serve()
         if driver.wanted(PushHead):
             driver.push()
