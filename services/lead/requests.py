@@ -6,12 +6,12 @@ from codeframe.plan import PLANNER, Protected
 from codeframe.v1 import evidence_pb2, plan_pb2, worker_pb2
 from services.lead.artifacts import ArtifactStore
 from services.lead.assignment import WORDS
-from services.lead.digest import digest
 from services.lead.integrator import attempt_branch, candidate_branch, head_branch
 from services.lead.machine.attempt import AttemptKind, Binding
 from services.lead.machine.run import Run
 from services.lead.machine.state import Check
 from services.lead.machine.wanted import Placement
+from services.lead.previous_attempt import previous_attempt
 from services.lead.public import allowance_to_proto, outcome_to_proto
 
 TEST_REPORT = "test-report"
@@ -57,7 +57,8 @@ class Requests:
             request.task.CopyFrom(_task(run, wanted))
             if wanted.previous:
                 excused = request.checks.baseline.red_tests
-                request.task.previous.CopyFrom(await digest(self._artifacts, wanted.previous, excused))
+                told = await previous_attempt(self._artifacts, wanted.previous, excused)
+                request.task.previous.CopyFrom(told)
         return request.SerializeToString(deterministic=True)
 
     async def _checks(self, check: Check) -> worker_pb2.Checks:

@@ -13,12 +13,12 @@ from services.lead.public import outcome_to_proto
 DIFF_LIMIT = 24_000
 RED_LIMIT = 16_000
 ONE_TEST_LIMIT = 2_000
-"""Characters, all three: a digest is a few thousand tokens."""
+"""Characters, all three: together a few thousand tokens."""
 
 _RED = (evidence_pb2.TEST_STATE_FAILED, evidence_pb2.TEST_STATE_ERROR)
 
 
-async def digest(
+async def previous_attempt(
     artifacts: ArtifactStore, previous: PreviousAttempt, excused: Collection[str]
 ) -> worker_pb2.PreviousAttempt:
     """Tell of the last attempt what its artifacts hold. `excused` are tests that are red at the base."""
