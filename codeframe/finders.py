@@ -1,9 +1,10 @@
 """The verification that a tree tells, where nobody names one. Pure: the caller reads files."""
 
 import json
+import posixpath
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 _FOREIGN = {"node_modules", "site-packages", "venv", "vendor", "third_party", "dist", "build"}
 _PYTEST_OWN = {"pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"}
@@ -14,6 +15,7 @@ _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")  # as make looks for them
 _MAKE_TEST = "make test"
 _MAKE_TARGET = re.compile(r"^test[ \t]*:(?!=)", re.MULTILINE)
 _JUNIT_PATH = re.compile(r"junit[^\n]*?[=: \t]\"?(?P<path>(?!/)[\w./-]+\.xml)\b", re.IGNORECASE)
+_GO_USE = re.compile(r"^use[ \t]*(?:\((?P<many>[^)]*)\)|(?P<one>\S+))", re.MULTILINE)
 _NPM_PLACEHOLDER = "no test specified"
 
 
@@ -22,11 +24,11 @@ def find_verification(
 ) -> str | None:
     """The command that verifies a tree which names none, or None where none is found.
 
-    pytest where the tree has Python tests or a pytest configuration; else `go test` for a go.mod,
-    `cargo test` for a Cargo.toml and `npm test` for a package.json with a test script, of the folder
-    nearest to the root; else `make test` where the Makefile says where its JUnit report goes. For the role
-    frontend, npm comes first. `paths` are the tree's files, relative to its root, with slashes; `read`
-    returns a file's text, None where it is not text.
+    pytest where the tree has Python tests or a pytest configuration; else `go test` for a go.work (all its
+    modules) or a go.mod, `cargo test` for a Cargo.toml and `npm test` for a package.json with a test script,
+    of the folder nearest to the root; else `make test` where the Makefile says where its JUnit report goes.
+    For the role frontend, npm comes first. `paths` are the tree's files, relative to its root, with slashes;
+    `read` returns a file's text, None where it is not text.
     """
     own = sorted((path for path in paths if _is_own(path)), key=lambda path: (path.count("/"), path))
     finders = [_find_pytest, _find_by_manifest, _find_make]
@@ -44,6 +46,19 @@ def find_report(paths: Collection[str], read: Callable[[str], str | None], comma
         return ""
     texts = (read(path) or "" for path in _MAKEFILES if path in paths)
     return next((report for text in texts if (report := _junit_path(text))), "")
+
+
+def go_modules(go_work: str) -> tuple[str, ...]:
+    """The folders of the modules that a go.work uses, relative to its own, less those outside it."""
+    plain = re.sub(r"//[^\n]*", "", go_work)
+    used = [word for found in _GO_USE.finditer(plain) for word in (found["many"] or found["one"]).split()]
+    folders = (posixpath.normpath(word.strip('"`')) for word in used)
+    return tuple(dict.fromkeys(each for each in folders if not each.startswith(("..", "/"))))
+
+
+def go_packages(folders: Collection[str]) -> str:
+    """All packages of modules, as `go test` takes them."""
+    return shlex.join("./..." if folder == "." else f"./{folder}/..." for folder in folders)
 
 
 def _is_own(path: str) -> bool:
@@ -70,14 +85,24 @@ def _configured_for_pytest(paths: list[str], read: Callable[[str], str | None]) 
 
 def _find_by_manifest(paths: list[str], read: Callable[[str], str | None]) -> str | None:
     """The runner of the manifest nearest to the root."""
-    found = (command for path in paths if (command := _of_manifest(path, read)))
+    workspaces = {
+        path: modules
+        for path in paths
+        if path.rpartition("/")[2] == "go.work" and (modules := go_modules(read(path) or ""))
+    }
+    found = (command for path in paths if (command := _of_manifest(path, read, workspaces)))
     return next(found, None)
 
 
-def _of_manifest(path: str, read: Callable[[str], str | None]) -> str | None:
+def _of_manifest(
+    path: str, read: Callable[[str], str | None], workspaces: Mapping[str, tuple[str, ...]]
+) -> str | None:
     folder, _, name = path.rpartition("/")
     match name:
-        case "go.mod":
+        case "go.work" if path in workspaces:
+            test = f"go test {go_packages(workspaces[path])}"
+            return f"cd {shlex.quote(folder)} && {test}" if folder else test
+        case "go.mod" if posixpath.join(folder, "go.work") not in workspaces:
             return f"cd {shlex.quote(folder)} && go test ./..." if folder else "go test ./..."
         case "Cargo.toml":
             whole = " --workspace" if re.search(r"^\[workspace\]", read(path) or "", re.MULTILINE) else ""

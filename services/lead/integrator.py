@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 CONFIGURATION = frozenset(
     {"codeframe.toml", "package.json", "pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "Cargo.toml"}
-    | {"Makefile", "makefile", "GNUmakefile"}
+    | {"Makefile", "makefile", "GNUmakefile", "go.work"}
 )
 """Names of the files whose text tells how a tree is verified."""
 

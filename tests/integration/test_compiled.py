@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from codeframe.finders import find_verification
 from services.workers.sandbox import Mode, Sandbox
 from services.workers.setup import Environment, Setup, find_operator_settings, find_toolchain
 from services.workers.verification import TestReport, TestState, verify
@@ -60,6 +61,7 @@ func TestAlone(t *testing.T) {
 	}
 }
 """
+TOOL_TEST = 'package tool\n\nimport "testing"\n\nfunc TestTool(t *testing.T) {}\n'
 GREET = {
     "go.mod": "module example.com/greet\n",
     "greet.go": "package greet\n\nfunc Big(n int) bool { return n > 100 }\n",
@@ -191,6 +193,25 @@ async def test_go(setup: Setup, sandbox: Sandbox, write: Write, go_proxy: Path) 
     report = await verify(sandbox, environment, write(broken), "go test ./...", timeout=200)
     assert states(report) == {calc: "error"}
     assert files_of(store) == compiled, "what setup made is read-only inside attempts"
+
+
+@needs_go
+@pytest.mark.thorough
+@pytest.mark.parametrize("sandbox", [STRICTEST], indirect=True)
+async def test_a_workspace_of_go(setup: Setup, sandbox: Sandbox, write: Write, go_proxy: Path) -> None:
+    """Every module of it is set up and tested, also one that lies deeper than setup looks for others."""
+    deep = {f"services/calc/{name}": text for name, text in GO.items()}
+    other = {"tool/go.mod": "module example.com/tool\n\ngo 1.20\n", "tool/tool_test.go": TOOL_TEST}
+    files = {"go.work": "go 1.20\n\nuse (\n\t./services/calc\n\t./tool\n)\n", **deep, **other}
+    command = find_verification(files, files.get)
+    assert command == "go test ./services/calc/... ./tool/..."
+    environment = await setup.prepare(write(files), verification=command)
+    shutil.rmtree(go_proxy)
+    report = await verify(sandbox, environment, write(files), command, timeout=200)
+    tests = ("TestAdd", "TestAdd/small", "TestAdd/later", "TestAlone")
+    told = {f"example.com/shop/calc > {test}" for test in tests}
+    assert set(states(report)) == {*told, "example.com/tool > TestTool"}
+    assert report.exit_code == 0
 
 
 @needs_cargo

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codeframe.finders import go_modules, go_packages
 from services.workers.setup.errors import SetupFailed
 
 REQUIREMENTS = re.compile(
@@ -28,14 +29,14 @@ REQUIREMENTS = re.compile(
 LOCKS = re.compile(
     r"requirements.*\.(?:txt|in|lock)|requirements/.*\.(?:txt|in|lock)|.*[-_]requirements\.txt|constraints.*\.txt"
     r"|pyproject\.toml|setup\.(?:py|cfg)|uv\.(?:lock|toml)|poetry\.lock|pdm\.lock|Pipfile(?:\.lock)?|\.python-version"
-    r"|go\.(?:mod|sum|work)|Cargo\.(?:toml|lock)"
+    r"|go\.(?:mod|sum|work|work\.sum)|rust-toolchain(?:\.toml)?|Cargo\.(?:toml|lock)"
     r"|package(?:-lock)?\.json|npm-shrinkwrap\.json|\.npmrc|yarn\.lock|pnpm-(?:lock|workspace)\.yaml|\.nvmrc"
 )
 TEST_EXTRAS = ("test", "tests", "testing", "dev")
 ASKS_PYTHON = re.compile(r"\b(?:python[\d.]*|pytest|py\.test)\b")
 ASKS_GO, ASKS_CARGO = re.compile(r"\b(?:go|make)\b"), re.compile(r"\b(?:cargo|make)\b")
 ASKS_PIP = re.compile(r"\bpip3?\b")
-GO_COMPILE = "go test -count=1 -run '^$' ./... >/dev/null 2>&1"
+GO_COMPILE = "go test -count=1 -run '^$' {} >/dev/null 2>&1"
 MOST_FOLDERS = 500
 MOST_BYTES = 64 << 20
 
@@ -153,17 +154,26 @@ def _node_steps(checkout: Path, files: list[str]) -> list[Step]:
 def _compiler_steps(checkout: Path, files: list[str], verification: str) -> list[Step]:
     """What Go and Rust need; nothing where the machine has them not, which the verification says then."""
     steps: list[Step] = []
-    for file in files:
+    modules: list[str] = []  # of workspaces, which are set up as a whole, and first
+    for file in sorted(files, key=lambda file: os.path.basename(file) != "go.work"):
         folder, name = os.path.split(file)
-        if name == "go.mod" and ASKS_GO.search(verification):
-            vendored = (checkout / folder / "vendor" / "modules.txt").is_file()
-            fetch = "" if vendored else "go mod download && "
-            # Compiling the tests warms the cache; code that does not compile is the verification's business.
-            steps.append(Step(_if_there("go", f"{fetch}{{ {GO_COMPILE} || true; }}"), folder or "."))
+        if name == "go.work" and ASKS_GO.search(verification):
+            used = go_modules((checkout / file).read_text(errors="replace"))
+            modules += (os.path.normpath(os.path.join(folder, each)) for each in used)
+            steps += [_go_step(checkout, folder, go_packages(used))] if used else []
+        elif name == "go.mod" and ASKS_GO.search(verification) and (folder or ".") not in modules:
+            steps.append(_go_step(checkout, folder, "./..."))
         elif name == "Cargo.toml" and ASKS_CARGO.search(verification):
             locked = " --locked" if (checkout / folder / "Cargo.lock").is_file() else ""
             steps.append(Step(_if_there("cargo", f"cargo fetch --quiet{locked}"), folder or "."))
     return steps
+
+
+def _go_step(checkout: Path, folder: str, packages: str) -> Step:
+    vendored = (checkout / folder / "vendor" / "modules.txt").is_file()
+    fetch = "" if vendored else "go mod download && "
+    # Compiling the tests warms the cache; code that does not compile is the verification's business.
+    return Step(_if_there("go", f"{fetch}{{ {GO_COMPILE.format(packages)} || true; }}"), folder or ".")
 
 
 def _if_there(program: str, line: str) -> str:
@@ -171,7 +181,9 @@ def _if_there(program: str, line: str) -> str:
 
 
 def _locks(checkout: Path) -> list[str]:
-    """Files that say what a project depends on: of the root, the folders in it, their `requirements`."""
+    """Files that say what a project depends on: of the root, the folders in it, their `requirements`, and the
+    modules of a go.work at the root.
+    """
     found: list[str] = []
     folders = [""]
     with os.scandir(checkout) as entries:
@@ -183,6 +195,9 @@ def _locks(checkout: Path) -> list[str]:
             and entry.name != "node_modules"
         )[:MOST_FOLDERS]
     folders += [f"{folder}/requirements" for folder in folders if folder and folder != "requirements"]
+    if (work := checkout / "go.work").is_file():
+        used = go_modules(work.read_text(errors="replace"))
+        folders += [each for each in used if each not in (".", *folders)]
     for folder in folders:
         here = checkout / folder
         if here.is_dir():

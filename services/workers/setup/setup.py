@@ -24,7 +24,7 @@ from services.workers.setup.environment import EVERYWHERE, Environment
 from services.workers.setup.errors import SetupFailed
 from services.workers.setup.named import named_environment
 from services.workers.setup.operator import OperatorSettings
-from services.workers.setup.recipe import Recipe, find_recipe, recipe_for_command
+from services.workers.setup.recipe import ASKS_CARGO, Recipe, find_recipe, recipe_for_command
 from services.workers.setup.toolchain import Toolchain
 
 GIB = 1 << 30
@@ -56,6 +56,7 @@ class Setup:
         self.network = network
         self.timeout = timeout
         self._tools = cache / "tools"
+        self._others: dict[Toolchain, Setup] = {}
         self._known: dict[str, Environment] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -75,6 +76,13 @@ class Setup:
         a copy of `checkout`, unless that was done before. Cancelled, it kills the command. Raises
         SetupFailed.
         """
+        if ASKS_CARGO.search(command or verification):
+            toolchain = self.toolchain.with_rust_of(checkout)
+            if toolchain != self.toolchain:
+                other = self._others.setdefault(toolchain, self._with(toolchain))
+                return await other.prepare(
+                    checkout, verification=verification, command=command, paths=paths, repository=repository
+                )
         self.toolchain.lay_out(self._tools)
         if paths:
             return self._with_tools(named_environment(repository, paths))
@@ -96,6 +104,14 @@ class Setup:
                 environment = made.environment(digest, self.cache / digest, trusted)
                 self._known[digest] = self._with_tools(environment)
         return self._known[digest]
+
+    def _with(self, toolchain: Toolchain) -> "Setup":
+        """The same setup with another toolchain."""
+        other = Setup(
+            self.sandbox, self.cache, toolchain, self.operator, network=self.network, timeout=self.timeout
+        )
+        other._tools = self.cache / f"tools-{len(self._others) + 1}"
+        return other
 
     def _with_tools(self, environment: Environment) -> Environment:
         readable = (*environment.readable, self._tools, *self.toolchain.readable)

@@ -3,12 +3,17 @@
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import sysconfig
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from services.workers.setup.errors import SetupFailed
+
+RUST_TOOLCHAINS = ("rust-toolchain", "rust-toolchain.toml")  # as rustup looks for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,8 @@ class Toolchain:
 
     `python` is the interpreter the worker's own environment was made from, never that environment's.
     `npm` is the folder of npm's own files, `pip` that of the interpreter's pip. `has_venv`: whether
-    `python -m venv` can put pip into what it makes. `go` and `cargo` lie in the `bin` of their toolchains.
+    `python -m venv` can put pip into what it makes. `go` and `cargo` lie in the `bin` of their toolchains;
+    `rustup` is the folder of its toolchains, where cargo is one of these.
     """
 
     python: Path
@@ -28,6 +34,27 @@ class Toolchain:
     uv: Path | None = None
     go: Path | None = None
     cargo: Path | None = None
+    rustup: Path | None = None
+
+    def with_rust_of(self, checkout: Path) -> "Toolchain":
+        """The same, with the Rust that a checkout's rust-toolchain.toml names, as rustup would choose it.
+
+        Without rustup, cargo heeds no such file. Raises SetupFailed where the machine has not that toolchain.
+        """
+        asked = _rust_channel(checkout) if self.rustup else None
+        if asked is None or self.rustup is None:
+            return self
+        file, channel = asked
+        named = re.compile(rf"{re.escape(channel)}(?:-[a-z]\w*-.+)?")  # with the platform's name, or without
+        for place in sorted(self.rustup.iterdir()):
+            program = Path(os.path.realpath(place)) / "bin" / "cargo"
+            if named.fullmatch(place.name) and program.is_file():
+                is_ours = self.cargo is not None and program.samefile(self.cargo)
+                return self if is_ours else replace(self, cargo=program)
+        raise SetupFailed(
+            f"{file} asks for Rust {channel}, which this worker's machine has not: "
+            f"run `rustup toolchain install {channel}` there, or say `setup` and `verification` for another"
+        )
 
     @property
     def has_pip(self) -> bool:
@@ -46,7 +73,7 @@ class Toolchain:
         """What makes something built with these differ from something built with others."""
         version = ".".join(map(str, sys.version_info[:3]))
         return f"{sys.platform} {platform.machine()} python {version} {self.python} node {self.node}" + (
-            f" go {self.go}" if self.go else ""
+            (f" go {self.go}" if self.go else "") + (f" cargo {self.cargo}" if self.cargo else "")
         )
 
     def lay_out(self, folder: Path) -> None:
@@ -80,6 +107,7 @@ def find_toolchain() -> Toolchain:
         uv=Path(os.path.realpath(uv)) if uv else None,
         go=_find_go(),
         cargo=_find_cargo(),
+        rustup=_rustup_toolchains(),
     )
 
 
@@ -117,20 +145,52 @@ def _find_go() -> Path | None:
     return Path(os.path.realpath(go)) if go else None
 
 
+def _cargo_on_path() -> Path | None:
+    found = shutil.which("cargo")
+    return Path(os.path.realpath(found)) if found else None
+
+
+def _rustup_toolchains() -> Path | None:
+    """The folder of rustup's toolchains, where cargo is rustup's."""
+    cargo = _cargo_on_path()
+    if cargo is None or cargo.name != "rustup":
+        return None
+    toolchains = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup") / "toolchains"
+    return toolchains if toolchains.is_dir() else None
+
+
 def _find_cargo() -> Path | None:
     """Cargo's own program. That of rustup stands for one in a toolchain, which its settings name."""
-    found = shutil.which("cargo")
-    cargo = Path(os.path.realpath(found)) if found else None
+    cargo = _cargo_on_path()
     if cargo is None or cargo.name != "rustup":
         return cargo
-    home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
+    if (toolchains := _rustup_toolchains()) is None:
+        return None
     try:
-        named = tomllib.loads((home / "settings.toml").read_text(encoding="utf-8")).get("default_toolchain")
+        settings = (toolchains.parent / "settings.toml").read_text(encoding="utf-8")
+        named = tomllib.loads(settings).get("default_toolchain")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return None
     toolchain = os.environ.get("RUSTUP_TOOLCHAIN") or named
-    program = home / "toolchains" / str(toolchain) / "bin" / "cargo"
+    program = toolchains / str(toolchain) / "bin" / "cargo"
     return program if program.is_file() else None
+
+
+def _rust_channel(checkout: Path) -> tuple[str, str] | None:
+    """What a checkout's file for rustup asks for, with the file's name. Raises SetupFailed for nonsense."""
+    file = next((file for file in RUST_TOOLCHAINS if (checkout / file).is_file()), None)
+    if file is None:
+        return None
+    text = (checkout / file).read_text(errors="replace").strip()
+    try:
+        channel = tomllib.loads(text)["toolchain"].get("channel")
+    except (tomllib.TOMLDecodeError, LookupError, AttributeError):
+        channel = text if file == "rust-toolchain" else ""  # of old, a channel and nothing else
+    if channel is None:
+        return None  # components alone
+    if not isinstance(channel, str) or not re.fullmatch(r"[\w.+-]{1,100}", channel):
+        raise SetupFailed(f"{file} names no channel of Rust")
+    return file, channel
 
 
 def _replace(path: Path, text: str) -> None:

@@ -13,8 +13,8 @@ SHELL = re.compile(r"[;&|<>`$(){}\n]")
 def narrowed(command: str, paths: Sequence[str], checkout: Path) -> str | None:
     """`command` run on `paths` (of the checkout, relative) only; None where it cannot be narrowed.
 
-    It can where it is a plain call of pytest, `npm test` or `go test ./...`, where the folders of the paths
-    are the packages. Paths that it names already give way.
+    It can where it is a plain call of pytest, `npm test` or `go test ./...` (of each module), where the
+    folders of the paths are the packages. Paths that it names already give way.
     """
     if not paths or SHELL.search(command):
         return None
@@ -26,10 +26,11 @@ def narrowed(command: str, paths: Sequence[str], checkout: Path) -> str | None:
     if head:
         options = [word for word in words[head:] if not _names_tests(word, checkout)]
         return shlex.join([*words[:head], *options, *paths])
-    if words[:2] == ["go", "test"] and {word for word in words[2:] if not word.startswith("-")} == {"./..."}:
+    packages = [word for word in words[2:] if not word.startswith("-")]
+    if words[:2] == ["go", "test"] and packages and all(word.endswith("/...") for word in packages):
         folders = dict.fromkeys(str(PurePosixPath(path).parent) for path in paths)
-        packages = [f"./{folder}" if folder != "." else "." for folder in folders]
-        return shlex.join([*(word for word in words if word != "./..."), *packages])
+        meant = [f"./{folder}" if folder != "." else "." for folder in folders]
+        return shlex.join([*(word for word in words if word not in packages), *meant])
     if words[:1] == ["npm"] and ("test" in words or "t" in words):
         found = PREFIX.search(command)
         folder = (

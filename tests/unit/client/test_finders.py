@@ -31,6 +31,13 @@ NODE = '{"scripts": {"test": "node --test"}}'
         ({"my api/go.mod": "module a\n"}, "cd 'my api' && go test ./..."),
         ({"go.mod": "", "web/package.json": NODE}, "go test ./..."),
         ({"package.json": NODE, "tools/go.mod": ""}, "npm test"),
+        ({"go.work": "go 1.22\n\nuse ./api\n", "api/go.mod": ""}, "go test ./api/..."),
+        (
+            {"go.work": 'use (\n\t. // root\n\t"./cmd/a"\n\t../b\n)\nreplace c => ./c\n', "go.mod": ""},
+            "go test ./... ./cmd/a/...",
+        ),
+        ({"svc/go.work": "use ./a\n", "svc/a/go.mod": ""}, "cd svc && go test ./a/..."),
+        ({"go.work": "go 1.22\n", "go.mod": ""}, "go test ./..."),
         ({"Cargo.toml": '[package]\nname = "a"\n'}, "cargo test"),
         ({"Cargo.toml": '[workspace]\nmembers = ["a"]\n', "a/Cargo.toml": ""}, "cargo test --workspace"),
         ({"core/Cargo.toml": ""}, "cargo test --manifest-path core/Cargo.toml"),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -431,3 +432,50 @@ def test_the_operators_settings(tmp_path: Path) -> None:
     assert set(settings.files) == {".config/pip/pip.conf", ".npmrc"}
     assert {mirror, certificate} <= set(settings.readable)
     assert not any(home.is_relative_to(path) for path in settings.readable)
+
+
+RUST = ("stable-x86_64-linux", "nightly-x86_64-linux", "nightly-2026-01-02-x86_64-linux")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "chosen"),
+    [
+        ("README.md", "", RUST[0]),
+        ("rust-toolchain.toml", '[toolchain]\nchannel = "stable"\n', RUST[0]),
+        ("rust-toolchain.toml", '[toolchain]\nchannel = "nightly"\n', RUST[1]),
+        ("rust-toolchain.toml", f'[toolchain]\nchannel = "{RUST[1]}"\n', RUST[1]),
+        ("rust-toolchain.toml", '[toolchain]\ncomponents = ["clippy"]\n', RUST[0]),
+        ("rust-toolchain", "nightly-2026-01-02\n", RUST[2]),
+        ("rust-toolchain", '[toolchain]\nchannel = "nightly"\n', RUST[1]),
+    ],
+)
+def test_a_project_says_which_rust_it_wants(tmp_path: Path, file: str, text: str, chosen: str) -> None:
+    programs = {name: tmp_path / "toolchains" / name / "bin" / "cargo" for name in RUST}
+    for program in programs.values():
+        program.parent.mkdir(parents=True)
+        program.touch()
+    (tmp_path / file).write_text(text)
+    machine = Toolchain(Path("python"), cargo=programs[RUST[0]], rustup=tmp_path / "toolchains")
+    assert machine.with_rust_of(tmp_path).cargo == programs[chosen]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("rust-toolchain.toml", '[toolchain]\nchannel = "1.80"\n', "asks for Rust 1.80, which"),
+        ("rust-toolchain.toml", "[toolchain]\nchannel = 1.80\n", "names no channel of Rust"),
+        ("rust-toolchain.toml", "[toolchain", "names no channel of Rust"),
+        ("rust-toolchain", "../evil\n", "names no channel of Rust"),
+    ],
+)
+async def test_a_rust_that_is_not_here_is_named(
+    setup: Setup, tmp_path: Path, file: str, text: str, reason: str
+) -> None:
+    (tmp_path / "crate").mkdir()
+    (tmp_path / "crate" / file).write_text(text)
+    (tmp_path / "toolchains").mkdir()
+    setup.toolchain = replace(setup.toolchain, cargo=Path("/cargo"), rustup=tmp_path / "toolchains")
+    with pytest.raises(SetupFailed, match=reason) as raised:
+        await setup.prepare(tmp_path / "crate", verification="cargo test")
+    assert raised.value.reason.startswith(f"{file} ")
+    await setup.prepare(tmp_path / "crate", verification="sh check.sh")
