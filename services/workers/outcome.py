@@ -1,4 +1,4 @@
-"""How an attempt ends: one outcome, and the exceptions that lead to it."""
+"""How an attempt ends: one outcome, and the exception that leads to it."""
 
 import enum
 

@@ -18,13 +18,11 @@ from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end, fail_internally, settle
 from services.lead.machine.fold import begin
 from services.lead.machine.outcome import Outcome
+from services.lead.machine.retry import again_or_failed
 from services.lead.machine.run import Run
 from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunState
 from services.lead.machine.task import OwnCommit, Phase, TaskState
 from services.lead.machine.wanted import placements
-
-INCONCLUSIVE_CAP = 10
-"""How often a verification that said nothing is sent again."""
 
 
 def create(created: r.RunCreated, time: datetime) -> Draft:
@@ -201,9 +199,9 @@ def _task_ended(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
         )
     elif ended.outcome is Outcome.SUCCEEDED:
         message = "the worker told success and no commit: a fault of its own"
-        merge.again_or_failed(draft, task, Outcome.INTERNAL, message, None)
+        again_or_failed(draft, task, Outcome.INTERNAL, message, None)
     else:
-        merge.again_or_failed(
+        again_or_failed(
             draft,
             task,
             ended.outcome,
@@ -240,7 +238,7 @@ def _base_verified(draft: Draft, attempt: Attempt, ended: h.Ended) -> None:
                 other.kind is AttemptKind.VERIFY and other.check == attempt.check
                 for other in draft.run.attempts.values()
             )
-            if tries > INCONCLUSIVE_CAP:
+            if tries > merge.INCONCLUSIVE_CAP:
                 fail_internally(draft, f"the base's verification gave no answer: {clip(ended.message)}")
 
 

@@ -24,7 +24,7 @@ def adopt(draft: Draft, planned: h.Planned) -> None:
 
 
 def ended(draft: Draft, ending: h.Ended) -> None:
-    """Try for a plan again, where §5's table says so; else the run has FAILED."""
+    """Try for a plan again, where `what_follows` says so; else the run has FAILED."""
     run, planning = draft.run, draft.run.core.planning
     if not planning or run.core.state is not RunState.PLANNING:
         return

@@ -15,9 +15,9 @@ class Run:
 
     Beside what is stored it keeps what would be slow to look up among 10,000 tasks: counts
     by state and of what completed UNVERIFIED, unmet dependencies, dependents, the ready tasks in order,
-    the open attempts.
-    All of these follow from the stored part. A draft's `touched_tasks` and
-    `touched_attempts` name what differs from the run that it was copied from.
+    the open attempts. All of these follow from the stored part.
+
+    A draft's `touched_tasks` and `touched_attempts` name what differs from the run that it was copied from.
     """
 
     def __init__(

@@ -21,8 +21,8 @@ from services.lead.machine.allowance import (
 from services.lead.machine.attempt import Attempt
 from services.lead.machine.draft import Draft
 from services.lead.machine.ending import ask_end
-from services.lead.machine.merge import fail
 from services.lead.machine.outcome import Outcome
+from services.lead.machine.retry import fail
 from services.lead.machine.run import Run
 from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunState
 from services.lead.machine.task import WaitingFor

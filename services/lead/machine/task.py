@@ -67,7 +67,7 @@ class PreviousAttempt:
 
 @dataclass(frozen=True, slots=True)
 class OwnCommit:
-    """An attempt's pushed commit, the base it is judged against, and the tree it holds."""
+    """An attempt's pushed commit, and the base it is judged against."""
 
     attempt_id: str
     commit: str

@@ -15,7 +15,7 @@ from services.lead.machine.task import OwnCommit, PreviousAttempt, TaskState
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """An attempt that wants a worker of a role. The conductor asks the dispatcher, in this order.
+    """An attempt that wants a worker of a role. The conductor asks the fleet, in this order.
 
     `base` is the commit it is judged against, `start` the one it goes on from (empty: the base);
     a verification has the `commit` that it checks out. Planning, and a task that nothing verifies, has no

@@ -37,8 +37,7 @@ class TestReport:
 
     `problem` says why there is no usable report, or none that is whole, else it is empty. `steering` is what
     of the tree takes part in how tests are found, run or told: hooks of pytest, for one. `exceeded` names a
-    bound of the sandbox that ended the run. `duration` is in seconds; `output` is clipped in its middle,
-    `output_dropped` bytes of it.
+    bound of the sandbox that ended the run. `duration` is in seconds; `output` is clipped in its middle.
     """
 
     __test__ = False
@@ -49,7 +48,6 @@ class TestReport:
     duration: float
     mode: Mode
     output: str
-    output_dropped: int = 0
     timed_out: bool = False
     exceeded: str = ""
     bind_denied: bool = False

@@ -64,7 +64,6 @@ async def verify(
         duration=result.duration,
         mode=result.mode,
         output=result.output,
-        output_dropped=result.dropped,
         timed_out=result.timed_out,
         exceeded=result.exceeded,
         bind_denied=result.bind_denied,
