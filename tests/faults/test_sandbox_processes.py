@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from services.workers.sandbox import Command, CommandResult, Limits, Mode, Sandbox
+from tests.eventually import eventually
 from tests.sandboxes import each_mode
 
 ROOT = Path(__file__).parents[2]
@@ -131,9 +132,7 @@ async def opened(fifo: Path) -> None:
 
 async def gone(word: str) -> None:
     """Return once no process bears `word`; only for deaths that nobody awaits."""
-    async with asyncio.timeout(30):
-        while bearers(word):  # noqa: ASYNC110 - not our children, so there is nothing to await
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not bearers(word))  # not our children, so there is nothing to await
 
 
 async def test_a_daemon_dies_with_its_command(run: Run, tree: Path, word: str) -> None:
