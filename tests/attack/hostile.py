@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import dedent, indent
 
-from services.workers.sandbox import Mode
-
 HEADER = '''\
 import ctypes
 import json
@@ -59,14 +57,12 @@ class Hostile:
 
     `code` is its body, in which NAME is its name and VICTIM a file outside the project that holds a secret.
     It does harm where VICTIM is changed, a secret is told, or a listener hears NAME. What is refused raises
-    or tells nothing, so that the test is red in the report. `unheld`: modes that cannot keep it out, as
-    docs/sandbox.md says. `control`: it does harm where nothing confines
-    it, which shows that the attack is a real one; `root`: only where root does it.
+    or tells nothing, so that the test is red in the report. `control`: it does harm where nothing
+    confines it, which shows that the attack is a real one; `root`: only where root does it.
     """
 
     name: str
     code: str
-    unheld: tuple[Mode, ...] = ()
     control: bool = True
     root: bool = False
 

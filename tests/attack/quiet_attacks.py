@@ -3,10 +3,7 @@
 None of them would break anything, so that each is tried without a sandbox, too.
 """
 
-from services.workers.sandbox import Mode
 from tests.attack.hostile import Hostile
-
-SANDLOCK = (Mode.SANDLOCK,)
 
 IN_A_CHILD = """
     pid = os.fork()
@@ -79,14 +76,62 @@ WRITES = (
     Hostile("swaps it for a file", "Path('mine').write_text('harmed')\nos.replace('mine', VICTIM)"),
     Hostile("deletes a file", "VICTIM.unlink()"),
     Hostile("truncates a file", "os.truncate(VICTIM, 0)"),
-    Hostile("changes the mode of a file", "os.chmod(VICTIM, 0o777)", unheld=SANDLOCK),
+    Hostile("changes the mode of a file", "os.chmod(VICTIM, 0o777)"),
+    Hostile("changes the mode of an open file", "os.fchmod(os.open(VICTIM, os.O_RDONLY), 0o777)"),
+    Hostile(
+        "changes the mode of an open folder",
+        "os.chmod(VICTIM.name, 0o777, dir_fd=os.open(OUTSIDE, os.O_PATH))",
+    ),
+    Hostile(
+        "changes the mode through a link",
+        "os.symlink(OUTSIDE, 'to_modes')\nos.chmod(Path('to_modes', VICTIM.name), 0o777)",
+    ),
+    Hostile(
+        "changes the mode through a descriptor",
+        "os.chmod(f'/proc/self/fd/{os.open(VICTIM, os.O_PATH)}', 0o777)",
+    ),
+    Hostile("changes the mode through the worker", "os.chmod(f'/proc/{WORKER}/root{VICTIM}', 0o777)"),
+    Hostile(
+        "races with a link for a mode",
+        """
+        import time
+        Path("mine_too").write_text("")
+        os.symlink("mine_too", "swung")
+        over = time.monotonic() + 2
+        if os.fork() == 0:
+            while time.monotonic() < over:
+                for where in (VICTIM, "mine_too"):
+                    os.symlink(where, "swing")
+                    os.rename("swing", "swung")
+            os._exit(0)
+        while time.monotonic() < over:
+            for act in (lambda: os.chmod("swung", 0o777), lambda: os.utime("swung", (1, 1))):
+                try:
+                    act()
+                except OSError:
+                    pass
+        os.wait()
+        tell(NAME, "")
+        """,
+    ),
     Hostile("changes the owner of a file", "os.chown(VICTIM, 65534, 65534)", root=True),
-    Hostile("changes the times of a file", "os.utime(VICTIM, (1, 1))", unheld=SANDLOCK),
+    Hostile("changes the times of a file", "os.utime(VICTIM, (1, 1))"),
+    Hostile("changes the times of a link", "os.utime(VICTIM, (1, 1), follow_symlinks=False)"),
+    Hostile(
+        "sets a flag of a file",
+        """
+        import fcntl
+        file, flags = os.open(VICTIM, os.O_RDONLY), bytearray(8)
+        fcntl.ioctl(file, 0x80086601, flags)  # FS_IOC_GETFLAGS
+        flags[0] |= 0x40  # FS_NODUMP_FL
+        fcntl.ioctl(file, 0x40086602, flags)  # FS_IOC_SETFLAGS
+        done(NAME)
+        """,
+    ),
     Hostile("marks a file", "os.setxattr(VICTIM, 'user.harmed', b'yes')"),
     Hostile(
         "changes the mode of the folder",
         "os.chmod(OUTSIDE, os.stat(OUTSIDE).st_mode)\ndone(NAME)",
-        unheld=SANDLOCK,
     ),
     Hostile("writes through its own root", "Path(f'/proc/self/root{VICTIM}').write_text('harmed')"),
     Hostile(
@@ -122,6 +167,22 @@ WRITES = (
         done(NAME) if said.strip() == "65534" and os.getuid() != 65534 else tell(NAME, "")
         """,
         control=False,
+    ),
+    Hostile(
+        "dumps its core",
+        """
+        import resource
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        finally:
+            pid = os.fork()
+            if pid == 0:
+                os.abort()
+            if os.WCOREDUMP(os.waitpid(pid, 0)[1]):
+                done(NAME)
+        tell(NAME, "")
+        """,
+        control=False,  # it depends on the machine where a core goes, if anywhere
     ),
     Hostile(
         "writes a setting of the kernel",
@@ -262,6 +323,22 @@ READS = (
     Hostile("reads the home", "tell(NAME, Path(KNOWN['home'], '.ssh', 'id_ed25519').read_text())"),
     Hostile("reads the worktree of another attempt", "tell(NAME, Path(KNOWN['other']).read_text())"),
     Hostile("lists the worktree of another attempt", "os.listdir(Path(KNOWN['other']).parent)\ndone(NAME)"),
+    Hostile(
+        "watches the worktree of another attempt",
+        """
+        watches = check(libc.inotify_init1(0))
+        check(libc.inotify_add_watch(watches, str(Path(KNOWN["other"]).parent).encode(), 0xFFF))
+        done(NAME)
+        """,
+    ),
+    Hostile(
+        "watches a whole file system",
+        """
+        watches = check(libc.fanotify_init(0x200, 0))  # FAN_REPORT_FID, which needs no right
+        check(libc.fanotify_mark(watches, 1, ctypes.c_uint64(0x102), -100, str(OUTSIDE).encode()))
+        done(NAME)
+        """,
+    ),
     Hostile("reads the clone", "next(Path(KNOWN['data'], 'repositories').iterdir())\ndone(NAME)"),
     Hostile(
         "reads the repository of the user", "Path(KNOWN['project'], '.git', 'HEAD').read_text()\ndone(NAME)"
@@ -287,6 +364,23 @@ REACHES = (
         tell(NAME, "")
         """,
         control=False,
+    ),
+    Hostile(
+        "signals all above it",
+        """
+        pid = os.getppid()
+        while pid > 1:
+            status = Path(f"/proc/{pid}/status").read_text()  # not there, or refused, above the sandbox
+            os.kill(pid, signal.SIGWINCH)  # who does not wait for it ignores it
+            if pid == KNOWN["tester"]:
+                break
+            pid = int(re.search(r"PPid:\\s+(\\d+)", status)[1])
+        tell(NAME, "")
+        """,
+    ),
+    Hostile(
+        "signals the group of the worker",
+        "os.killpg(os.getpgid(WORKER), signal.SIGCONT)  # who does not wait for it ignores it\ndone(NAME)",
     ),
     Hostile("signals the worker", "os.kill(WORKER, signal.SIGURG)  # which it ignores\ndone(NAME)"),
     Hostile(

@@ -55,6 +55,13 @@ for fd in kept:
     for _ in range(8): os.write(fd, bytes(1 << 20))
 time.sleep(600)
 """
+SHARED_FILES = """
+import time
+for n in range(48):
+    with open(f"/dev/shm/{n}", "wb") as file:
+        for _ in range(8): file.write(bytes(1 << 20))
+time.sleep(600)
+"""
 DESCRIPTORS = """
 import os
 for n in range(200_000): os.open("/dev/null", os.O_RDONLY)
@@ -112,6 +119,15 @@ async def test_a_flood_ends_at_its_bound(
     if result.exceeded != bound or result.exit_code != 137:
         tried.won()
     assert (result.exceeded, result.exit_code) == (bound, 137), result.output
+
+
+async def test_shared_memory_is_bounded(sandbox: Sandbox, tree: Path, attack: Try) -> None:
+    attack(Kind.SANDBOX, sandbox.mode.value)
+    result = await sandbox.run(command(tree, SHARED_FILES))
+    if sandbox.mode is Mode.BUBBLEWRAP:
+        assert "No space left on device" in result.output
+    else:
+        assert (result.exceeded, result.exit_code) == ("memory", 137), result.output
 
 
 async def test_file_descriptors_are_bounded(sandbox: Sandbox, tree: Path, attack: Try) -> None:

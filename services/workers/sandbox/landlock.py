@@ -32,18 +32,19 @@ MOST_RULES = 20_000
 NOWHERE = "tcp://192.0.2.1:9"
 
 
-def policy(command: Command, view: View, tmp: Path) -> dict[str, Any]:
-    """Keyword arguments for `sandlock.Sandbox`; `tmp` is the command's private folder."""
+def order(command: Command, view: View, tmp: Path) -> dict[str, Any]:
+    """What the launcher is to do, with a policy for `sandlock.Sandbox`; `tmp` is the command's own folder."""
     readable = list(_allowed("readable", view))
-    writable = list(_allowed("writable", view))
+    writable = [*_allowed("writable", view), str(tmp)]
+    guarded = [str(place) for place in view.guarded]
     if len(readable) + len(writable) > MOST_RULES:
         raise SandboxError(
             "the hidden places lie too deep in the readable ones to go around; name smaller ones"
         )
-    return {
+    policy = {
         "fs_readable": [*readable, "/proc"],
-        "fs_writable": [*writable, str(tmp), *(device for device in DEVICES if os.path.exists(device))],
-        "fs_denied": [str(place) for place in view.guarded],
+        "fs_writable": [*writable, *(device for device in DEVICES if os.path.exists(device))],
+        "fs_denied": guarded,
         "net_allow": ["*:*"] if command.network else [NOWHERE],
         "net_allow_bind": ["*"] if command.network else [],
         "max_processes": command.limits.processes,
@@ -51,6 +52,7 @@ def policy(command: Command, view: View, tmp: Path) -> dict[str, Any]:
         "clean_env": True,
         "env": variables(command, tmp),
     }
+    return {"argv": command.argv, "policy": policy, "writable": writable, "guarded": guarded}
 
 
 def ended(status: str) -> int | None:

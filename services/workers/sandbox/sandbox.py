@@ -16,7 +16,7 @@ from services.workers.sandbox.errors import SandboxError, SandboxUnavailable
 from services.workers.sandbox.view import variables, view_of
 
 SUBREAPER = Path(__file__).with_name("subreaper.py")
-LAUNCHER = Path(__file__).with_name("launcher.py")
+LAUNCHER = "services.workers.launcher"
 CHOICES = ("auto", *Mode)
 PROBE_TIMEOUT = 20.0
 CHUNK = 1 << 16
@@ -90,9 +90,9 @@ class Sandbox:
                 order["argv"] = bubblewrap.argv(self.program, command, view_of(command, self.hidden))
                 order |= {"env": bubblewrap.env(command), "scratch": None}
             case Mode.SANDLOCK:
-                policy = landlock.policy(command, view_of(command, self.hidden), tmp)
-                order["argv"] = [sys.executable, "-I", str(LAUNCHER), "{notes}", "{status}"]
-                order |= {"env": {}, "notes": {"policy": policy, "argv": command.argv}}
+                notes = landlock.order(command, view_of(command, self.hidden), tmp)
+                order["argv"] = [sys.executable, "-I", "-m", LAUNCHER, "{notes}", "{status}"]
+                order |= {"env": {}, "notes": notes}
             case Mode.NONE:
                 order |= {"argv": command.argv, "cwd": str(command.cwd), "env": variables(command, tmp)}
         return order
