@@ -1,6 +1,7 @@
 """Which sandbox modes this machine allows, found out without the code under test."""
 
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 
 import pytest
@@ -23,7 +24,14 @@ def allows(mode: Mode) -> bool:
     return True
 
 
-def each_mode(*modes: Mode) -> list[object]:
-    """Parameters for a fixture: one for each of these modes, skipped where this machine does not allow it."""
-    reason = "not allowed on this machine"
-    return [pytest.param(mode, marks=pytest.mark.skipif(not allows(mode), reason=reason)) for mode in modes]
+def each_mode(*modes: Mode, thorough: Sequence[Mode] = ()) -> list[object]:
+    """Parameters for a fixture: one for each of these modes, skipped where this machine does not allow it.
+
+    Those that are also named in `thorough` are left to `make thorough`.
+    """
+    return [pytest.param(mode, marks=_marks(mode, mode in thorough)) for mode in modes]
+
+
+def _marks(mode: Mode, thorough: bool) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.skipif(not allows(mode), reason="not allowed on this machine")]
+    return [*marks, pytest.mark.thorough] if thorough else marks

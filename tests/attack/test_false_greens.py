@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from codeframe.v1 import evidence_pb2
+from services.workers.sandbox import Mode
 from services.workers.setup import find_toolchain
 from tests.attack.conftest import Try
 from tests.attempts import outcome, task_request
 from tests.git_project import git
 from tests.python_project import python_project
+from tests.sandboxes import each_mode
 from tests.worker_stage import Worker, overwrite, serving, write
 
 Call = tuple[str, dict[str, Any]]
@@ -535,9 +537,15 @@ TRICKS = [
 ]
 
 
+@pytest.fixture(params=each_mode(Mode.BUBBLEWRAP, Mode.SANDLOCK, thorough=[Mode.SANDLOCK]))
+def mode(request: pytest.FixtureRequest) -> str:
+    held: Mode = request.param
+    return held.value
+
+
 @pytest.fixture
-async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
-    async with serving(tmp_path / "data") as worker:
+async def worker(tmp_path: Path, mode: str) -> AsyncIterator[Worker]:
+    async with serving(tmp_path / "data", sandbox=mode) as worker:
         yield worker
 
 
@@ -550,7 +558,7 @@ def _rows() -> list[Any]:
 
 @pytest.mark.parametrize("trick", _rows())
 async def test_bad_work_is_not_accepted(
-    worker: Worker, tmp_path: Path, python: Path, attack: Try, trick: Trick
+    worker: Worker, tmp_path: Path, python: Path, mode: str, attack: Try, trick: Trick
 ) -> None:
     if trick.needs and getattr(find_toolchain(), trick.needs) is None:
         pytest.skip(f"NO {trick.needs.upper()} HERE: what it could be made to say is not proven")
@@ -568,7 +576,7 @@ async def test_bad_work_is_not_accepted(
         test_timeout=trick.seconds / 2,
     )
     worker.model.scripts["sum"] = trick.turns
-    tried = attack()
+    tried = attack(mode=mode)
     result = await worker.result(request)
     if result.outcome == evidence_pb2.OUTCOME_SUCCEEDED:
         tried.won()

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from codeframe.v1 import lead_pb2, plan_pb2, state_pb2
+from services.workers.sandbox import Mode
 from tests.attack.conftest import Try
 from tests.git_project import files_at, git
 from tests.integration.lead_stage import Lead, serve_lead, task
 from tests.python_project import python_project
+from tests.sandboxes import each_mode
 from tests.worker_stage import Worker, overwrite, serving, write
 
 FILES = {
@@ -27,11 +29,17 @@ FILES = {
 }
 
 
+@pytest.fixture(params=each_mode(Mode.BUBBLEWRAP, Mode.SANDLOCK, thorough=[Mode.SANDLOCK]))
+def mode(request: pytest.FixtureRequest) -> str:
+    held: Mode = request.param
+    return held.value
+
+
 @asynccontextmanager
-async def house(folder: Path, python: Path) -> AsyncIterator[tuple[Worker, Lead]]:
+async def house(folder: Path, python: Path, mode: str) -> AsyncIterator[tuple[Worker, Lead]]:
     python_project(folder / "project", python, FILES)
     async with (
-        serving(folder / "worker") as worker,
+        serving(folder / "worker", sandbox=mode) as worker,
         serve_lead(folder / "lead", folder / "project", worker.address) as lead,
     ):
         yield worker, lead
@@ -44,11 +52,11 @@ async def ended(lead: Lead, *tasks: plan_pb2.PlannedTask) -> tuple[lead_pb2.Run,
 
 @pytest.mark.thorough
 async def test_two_tasks_that_are_green_alone_and_red_together(
-    tmp_path: Path, python: Path, attack: Try
+    tmp_path: Path, python: Path, mode: str, attack: Try
 ) -> None:
-    async with house(tmp_path, python) as (worker, lead):
+    async with house(tmp_path, python, mode) as (worker, lead):
         worker.model.scripts |= {name: [[write(f"shop/{name}.py", "")]] for name in ("left", "right")}
-        tried = attack()
+        tried = attack(mode=mode)
         run, tasks = await ended(lead, task("left"), task("right"))
         merged = {"shop/left.py", "shop/right.py"} & files_at(tmp_path / "project", run.head_commit)
         if len(merged) == 2 or run.counts.completed == 2:
@@ -59,12 +67,12 @@ async def test_two_tasks_that_are_green_alone_and_red_together(
 
 @pytest.mark.thorough
 async def test_a_task_that_declares_nothing_steers_no_merged_test(
-    tmp_path: Path, python: Path, attack: Try
+    tmp_path: Path, python: Path, mode: str, attack: Try
 ) -> None:
     hook = "def pytest_collection_modifyitems(items):\n    items[:] = items[:1]\n"
-    async with house(tmp_path, python) as (worker, lead):
+    async with house(tmp_path, python, mode) as (worker, lead):
         worker.model.scripts["more"] = [[write("more/conftest.py", hook), write("shop/left.py", "")]]
-        tried = attack()
+        tried = attack(mode=mode)
         run, tasks = await ended(lead, task("more"))
         if run.counts.completed:
             tried.won()
@@ -72,11 +80,13 @@ async def test_a_task_that_declares_nothing_steers_no_merged_test(
         assert "missing, though passing before" in tasks["more"].message
 
 
-async def test_what_tasks_declare_to_change_is_merged_with_others(tmp_path: Path, python: Path) -> None:
+async def test_what_tasks_declare_to_change_is_merged_with_others(
+    tmp_path: Path, python: Path, mode: str
+) -> None:
     """A test that goes, with a new hook, beside work that knows of neither; and the base's own hook."""
     gone: tuple[str, dict[str, Any]] = ("delete_file", {"path": "tests/test_old.py"})
     hook = FILES["conftest.py"] + "\n\ndef pytest_itemcollected(item):\n    pass\n"
-    async with house(tmp_path, python) as (worker, lead):
+    async with house(tmp_path, python, mode) as (worker, lead):
         worker.model.scripts |= {
             "tidy": [[gone, overwrite("conftest.py", hook)]],
             "left": [[write("shop/left.py", "")]],
