@@ -55,7 +55,7 @@ bench-check: $(READY) ## Measures ours beside threads, and fails where a ratio i
 
 .PHONY: attack
 attack: $(READY) ## Tries to have bad work accepted, and to do harm from inside the sandbox; ends with the numbers
-	@$(BIN)/python -m pytest -q -p no:randomly -m "not live" tests/attack
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -p no:randomly -m "not live" tests/attack
 
 .PHONY: thorough
 thorough: $(READY) ## Runs what takes too long for `make test`: npm's test runners, a goal's whole demo, every attack

@@ -1,6 +1,6 @@
 """Counts attacks, and ends a run that tried some with their numbers; a run where one worked fails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from tests.attack.tally import RECORD, Kind, Tally, Tried
 
 _TALLY = pytest.StashKey[Tally]()
+_FAILED = pytest.StashKey[bool]()
 Try = Callable[..., Tried]
 
 
@@ -41,13 +42,32 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Counter(config))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether a test failed, for `attack`."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture
-def attack(record_property: Callable[[str, Any], None]) -> Try:
-    """Begin an attack: `attack(Kind.SANDBOX, mode)`. The test then says `won` where it worked, and fails."""
+def attack(
+    request: pytest.FixtureRequest, record_property: Callable[[str, Any], None]
+) -> Generator[Try, None, None]:
+    """Begin an attack: `attack(Kind.SANDBOX, mode)`. The test then says `won` where it worked, and fails.
+
+    Where it fails and has said nothing of its one attack, that has worked.
+    """
+    begun: list[Tried] = []
 
     def begin(kind: Kind = Kind.FALSE_GREEN, mode: str = "") -> Tried:
-        tried = Tried(record_property, kind, mode)
-        tried.begin()
-        return tried
+        begun.append(Tried(record_property, kind, mode))
+        begun[-1].begin()
+        return begun[-1]
 
-    return begin
+    yield begin
+    said = [name for name, value in request.node.user_properties if name == RECORD and value[0] == "won"]
+    if request.node.stash.get(_FAILED, False) and not said and len(begun) == 1:
+        begun[0].won()

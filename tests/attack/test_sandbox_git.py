@@ -14,7 +14,7 @@ from services.workers.sandbox import Mode
 from tests.attack.conftest import Try
 from tests.attack.tally import Kind
 from tests.attempts import task_request
-from tests.git_project import bytes_of
+from tests.git_project import bytes_of, git, make_project
 from tests.python_project import python_project
 from tests.sandboxes import each_mode
 from tests.worker_stage import last_told, serving, write
@@ -90,6 +90,51 @@ def test_leaves_odd_files():
 """
 
 
+BIG = """\
+import os
+
+
+def test_leaves_a_big_file():
+    block = os.urandom(1 << 20)
+    with open("big", "wb") as big:
+        for _ in range(1000):
+            big.write(block)
+"""
+
+# A repository whose submodule is what stands beside it, and whose large files are kept elsewhere: a plain git
+# with the user's settings would fetch the one, run its command, and run the filter for the other.
+OTHERS = {
+    **FILES,
+    ".gitmodules": '[submodule "inner"]\n path = inner\n url = {beside}\n update = !touch {evil}\n'
+    '[submodule "up"]\n path = up\n url = ../beside\n',
+    ".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n",
+    ".lfsconfig": "[lfs]\n url = file://{beside}\n standalonetransferagent = evil\n"
+    '[lfs "customtransfer.evil"]\n path = touch\n args = {evil}\n',
+    "large.bin": "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 12\n",
+}
+SETTINGS = """\
+[filter "lfs"]
+ clean = "touch {evil}; cat"
+ smudge = "touch {evil}; cat"
+ process = "touch {evil}"
+ required = true
+[protocol "file"]
+ allow = always
+[submodule]
+ recurse = true
+"""
+READS_OTHERS = """\
+import os
+from pathlib import Path
+
+
+def test_sees_no_submodule():
+    for name in ("inner", "up"):
+        assert not os.path.exists(name) or os.listdir(name) == []
+    assert Path("large.bin").read_text().startswith("version https://git-lfs")
+"""
+
+
 @pytest.fixture(params=each_mode(Mode.BUBBLEWRAP, Mode.SANDLOCK))
 def mode(request: pytest.FixtureRequest) -> Mode:
     held: Mode = request.param
@@ -97,13 +142,13 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 
 
 async def done(
-    tmp_path: Path, python: Path, mode: Mode, test: str
+    tmp_path: Path, python: Path, mode: Mode, test: str, base: str = ""
 ) -> tuple[evidence_pb2.TaskResult, list[str]]:
     """Have a model write a test, run it in its worktree, and end; the result, and what the model was told.
 
     The user's repository is as it was but for our branches, and no workspace is left.
     """
-    base = python_project(tmp_path / "project", python, FILES)
+    base = base or python_project(tmp_path / "project", python, FILES)
     before = bytes_of(tmp_path / "project")
     async with serving(tmp_path / "data", sandbox=mode.value) as worker:
         worker.model.scripts["sum"] = [
@@ -162,3 +207,56 @@ async def test_odd_files_are_removed_and_change_nothing(
     assert result.outcome == evidence_pb2.OUTCOME_SUCCEEDED, result.message
     assert {file.path for file in result.files} == {"tests/test_new.py", "more.py"}
     assert any("2 passed" in text for text in told)
+
+
+@pytest.mark.thorough
+async def test_a_gigabyte_in_a_file_changes_nothing(
+    tmp_path: Path, python: Path, mode: Mode, attack: Try
+) -> None:
+    attack(Kind.SANDBOX, mode.value)
+    result, told = await done(tmp_path, python, mode, BIG)
+    assert result.outcome == evidence_pb2.OUTCOME_SUCCEEDED, result.message
+    assert {file.path for file in result.files} == {"tests/test_new.py", "more.py"}
+    assert any("2 passed" in text for text in told)
+
+
+@pytest.fixture
+def others(tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The commit of a project with submodules and large files, where the user's git would act on them."""
+    beside = tmp_path / "beside"
+    secret = make_project(beside, {"secret.txt": "secret-beside"})
+    home, facts = tmp_path / "home", {"{evil}": str(tmp_path / "evil"), "{beside}": str(beside)}
+    home.mkdir()
+    files, settings = dict(OTHERS), SETTINGS
+    for word, value in facts.items():
+        files = {name: text.replace(word, value) for name, text in files.items()}
+        settings = settings.replace(word, value)
+    base = python_project(tmp_path / "project", python, files)
+    for place in ("inner", "up"):
+        git(tmp_path / "project", "update-index", "--add", "--cacheinfo", f"160000,{secret},{place}")
+    git(tmp_path / "project", "commit", "--quiet", "-m", "submodules")
+    base = git(tmp_path / "project", "rev-parse", "HEAD")
+    (home / ".gitconfig").write_text(settings)
+    monkeypatch.setenv("HOME", str(home))
+    return base
+
+
+async def test_submodules_and_large_files_are_left_where_they_are(
+    tmp_path: Path, python: Path, mode: Mode, attack: Try, others: str
+) -> None:
+    attack(Kind.SANDBOX, mode.value)
+    result, told = await done(tmp_path, python, mode, READS_OTHERS, others)
+    assert not (tmp_path / "evil").exists()
+    assert result.outcome == evidence_pb2.OUTCOME_SUCCEEDED, result.message
+    assert {file.path for file in result.files} == {"tests/test_new.py", "more.py"}
+    assert any("2 passed" in text for text in told)
+    clone = next((tmp_path / "data" / "repositories").iterdir())
+    assert "secret-beside" not in str(result)
+    assert not git(clone, "rev-list", "--all", "--objects", "--", "secret.txt")
+
+
+def test_large_files_run_a_filter_where_git_is_called_plainly(tmp_path: Path, others: str) -> None:
+    """So it is a real attack."""
+    clone = ("clone", "--quiet", str(tmp_path / "project"), str(tmp_path / "clone"))
+    subprocess.run(["git", *clone], check=False)
+    assert (tmp_path / "evil").exists()

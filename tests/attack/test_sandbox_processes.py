@@ -1,6 +1,7 @@
-"""No process outlives its command: no daemon, no forker, not after a timeout, a cancel or the worker's death.
+"""Commands that want to outlive their time, or to use up processes, memory or the worker's attention.
 
-A process is known by a word in its command line that no other process has.
+No process outlives its command: no daemon, no forker, not after a timeout, a cancel or the worker's death. A
+process is known by a word in its command line that no other process has.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from services.workers.sandbox import Command, CommandResult, Limits, Mode, Sandbox
+from tests.attack.conftest import Try
+from tests.attack.tally import Kind
 from tests.eventually import eventually
 from tests.sandboxes import each_mode
 
@@ -83,6 +86,16 @@ async def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 @pytest.fixture
+def _attack(sandbox: Sandbox, attack: Try) -> None:
+    """The test is an attack, which has worked where it fails; without a sandbox it tries the subreaper."""
+    if sandbox.mode is not Mode.NONE:
+        attack(Kind.SANDBOX, sandbox.mode.value)
+
+
+is_attack = pytest.mark.usefixtures("_attack")
+
+
+@pytest.fixture
 def tree(tmp_path: Path) -> Path:
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -135,6 +148,7 @@ async def gone(word: str) -> None:
     await eventually(lambda: not bearers(word))  # not our children, so there is nothing to await
 
 
+@is_attack
 async def test_a_daemon_dies_with_its_command(run: Run, tree: Path, word: str) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(opened(tree / "ready"))
@@ -143,6 +157,7 @@ async def test_a_daemon_dies_with_its_command(run: Run, tree: Path, word: str) -
     assert bearers(word) == []
 
 
+@is_attack
 @pytest.mark.parametrize(
     "code", [DAEMON + "time.sleep(600)", RUNNER, STUBBORN], ids=["daemon", "runner", "stubborn"]
 )
@@ -160,6 +175,7 @@ async def test_a_timeout_kills_everything(run: Run, tree: Path, word: str, code:
 ENDLESS = {"daemon": DAEMON + "time.sleep(600)", "runner": RUNNER, "stubborn": STUBBORN, "loud": LOUD}
 
 
+@is_attack
 @pytest.mark.parametrize("kind", ENDLESS)
 async def test_a_cancelled_run_returns_when_everything_is_dead(
     run: Run, tree: Path, word: str, kind: str
@@ -190,6 +206,7 @@ async def test_cancelling_while_the_answer_comes_leaves_nothing(run: Run, word: 
         assert bearers(word) == []
 
 
+@is_attack
 async def test_a_fork_bomb_is_bounded(run: Run, word: str) -> None:
     code = "import os, time\ntime.sleep(0.2)\nwhile True:\n try: os.fork()\n except OSError: time.sleep(0.01)"
     result = await run(code, timeout=4, limits=Limits(processes=60))
@@ -197,12 +214,14 @@ async def test_a_fork_bomb_is_bounded(run: Run, word: str) -> None:
     assert bearers(word) == []
 
 
+@is_attack
 async def test_the_memory_of_one_process_is_bounded(run: Run) -> None:
     result = await run("kept = bytearray(600 * 1024 * 1024)", limits=Limits(memory=300 * MIB))
     assert result.exit_code == 1
     assert "MemoryError" in result.output
 
 
+@is_attack
 async def test_the_memory_of_all_processes_together_is_bounded(run: Run, word: str) -> None:
     code = (
         "import os, time\n"
@@ -216,6 +235,7 @@ async def test_the_memory_of_all_processes_together_is_bounded(run: Run, word: s
     assert bearers(word) == []
 
 
+@is_attack
 async def test_a_file_is_bounded(run: Run, tree: Path) -> None:
     code = "f = open('big', 'wb')\nfor _ in range(64): f.write(bytes(1024 * 1024))"
     result = await run(code, limits=Limits(file_size=8 * MIB))
@@ -223,6 +243,7 @@ async def test_a_file_is_bounded(run: Run, tree: Path) -> None:
     assert (tree / "big").stat().st_size <= 8 * MIB
 
 
+@is_attack
 async def test_a_gigabyte_of_output_is_bounded_and_the_loop_stays_free(run: Run) -> None:
     longest = 0.0
     over = asyncio.Event()
@@ -247,6 +268,7 @@ async def test_a_gigabyte_of_output_is_bounded_and_the_loop_stays_free(run: Run)
     assert longest < 1.0
 
 
+@is_attack
 async def test_a_killed_worker_leaves_no_process(
     sandbox: Sandbox, tree: Path, word: str, tmp_path: Path
 ) -> None:
