@@ -3,8 +3,9 @@
 from google.protobuf import json_format
 
 from codeframe.v1 import plan_pb2
-from services.lead.creation import Tree, decide_plan, judged
+from services.lead.creation import decide_plan, judged
 from services.lead.machine.happenings import Ended, Planned
+from services.lead.tree import Tree
 from services.runtime.errors import InvalidArgument
 from services.runtime.validation import violations
 

@@ -1,10 +1,10 @@
 """What a CreateRun request and the base's tree make of a run: the plan judged, roles and checks decided.
 
-Pure; `services.lead.repository` reads the tree. Raises the errors that CreateRun answers.
+Pure; the integrator reads the tree. Raises the errors that CreateRun answers.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,17 +18,10 @@ from codeframe.v1 import lead_pb2, plan_pb2
 from services.lead.assignment import assign_role
 from services.lead.machine.private_records import RunCreated
 from services.lead.machine.state import Check, RoleScope, RunFacts, RunLimits
+from services.lead.tree import Tree
 from services.runtime.errors import InvalidArgument
 
 _TITLE_LIMIT = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """The base's files: their paths, and how to read one (None where it is not there or not text)."""
-
-    paths: Collection[str]
-    read: Callable[[str], str | None]
 
 
 def check_request(request: lead_pb2.CreateRunRequest) -> Plan | None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from services.lead.creation import Tree
 from services.lead.machine.task import OwnCommit
+from services.lead.tree import Tree
 from services.runtime.clone import Clone, clone_folder
 from services.runtime.git import CommitNotFound, Git, GitError, explain
 

@@ -9,9 +9,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from codeframe.plan import Protected
 from codeframe.v1 import lead_pb2, plan_pb2
-from services.lead.creation import Tree, check_request, create_run, project_name
+from services.lead.creation import check_request, create_run, project_name
 from services.lead.machine.private_records import RunCreated
 from services.lead.machine.state import RoleScope, RunLimits
+from services.lead.tree import Tree
 from services.runtime.errors import InvalidArgument
 
 TOML = """
