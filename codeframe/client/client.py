@@ -9,7 +9,7 @@ from typing import Protocol, Self, TypeVar
 
 import grpc.aio
 
-from codeframe.client.channel import open_channel
+from codeframe.channel import open_channel
 from codeframe.client.retry import RetryPolicy
 from codeframe.client.watch import Watch
 from codeframe.errors import CodeframeError, from_rpc_error

@@ -4,8 +4,7 @@ import asyncio
 import hashlib
 import os
 import select
-import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,52 +14,15 @@ from services.workers.data_folder import DataFolder, DataFolderError
 from services.workers.repository import Repository, TooManyChanges
 from services.workers.work import FileChange
 from services.workers.worktree import Worktree
+from tests.git_project import bytes_of, commit_files, git, make_project
 
 BRANCH = "codeframe/run/attempts/task/1"
 
 
-def git(where: Path, *arguments: str, stdin: str = "") -> str:
-    person = [
-        "-c",
-        "user.name=A Person",
-        "-c",
-        "user.email=person@example.org",
-        "-c",
-        "init.defaultBranch=main",
-    ]
-    command = ["git", *person, *arguments]
-    done = subprocess.run(command, cwd=where, input=stdin, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def commit_files(where: Path, files: dict[str, str], message: str = "work") -> str:
-    for name, text in files.items():
-        path = where / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    git(where, "add", "--all")
-    git(where, "commit", "--quiet", "--allow-empty", "-m", message)
-    return git(where, "rev-parse", "HEAD")
-
-
-def bytes_of(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
-    """Every file of a folder and a digest of its bytes, mode and target."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if not name.startswith(tuple(without)) and not path.is_dir():
-            data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
-            found[name] = hashlib.sha256(data).hexdigest() + oct(path.lstat().st_mode)
-    return found
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    where = tmp_path / "project"
-    where.mkdir()
-    git(where, "init", "--quiet")
-    commit_files(where, {"a.py": "a = 1\n", "src/b.py": "b = 1\n", ".gitignore": "*.log\n"}, "first")
-    return where
+    make_project(tmp_path / "project", {"a.py": "a = 1\n", "src/b.py": "b = 1\n", ".gitignore": "*.log\n"})
+    return tmp_path / "project"
 
 
 @pytest.fixture
@@ -205,7 +167,7 @@ async def test_what_is_lent_is_put_back(data: DataFolder, project: Path) -> None
     root = worktree.root
     (root / "new.py").write_text("the agent's")
     (root / "a.py").write_text("the agent's")
-    before, files = await worktree.tree(), bytes_of(root)
+    before, files = await worktree.tree(), bytes_of(root, without=())
     async with worktree.lent():
         (root / "a.py").unlink()
         (root / "a.py").mkdir()
@@ -222,7 +184,7 @@ async def test_what_is_lent_is_put_back(data: DataFolder, project: Path) -> None
         (root / "locked" / "file").touch()
         (root / "locked").chmod(0o500)
     (root / "kept.log").unlink()
-    assert bytes_of(root) == files
+    assert bytes_of(root, without=()) == files
     assert not (root / "locked").exists()
     assert await worktree.tree() == before
 
