@@ -30,9 +30,12 @@ def streaming(claude: Serving) -> Any:
     return claude.client.messages.stream(model=MODEL, max_tokens=99, tools=TOOLS, messages=MESSAGES)
 
 
-async def outcome(claude: Serving, *, streaming: bool) -> str:
-    """What a call came to: an exception's name, or `message` and its stop reason."""
-    client = claude.client.with_options(timeout=0.3).messages
+async def outcome(claude: Serving, *, streaming: bool, patience: float) -> str:
+    """What a call came to: an exception's name, or `message` and its stop reason.
+
+    For `patience` seconds it waits for the next byte.
+    """
+    client = claude.client.with_options(timeout=httpx2.Timeout(10, read=patience)).messages
     asked: Any = {"model": MODEL, "max_tokens": 99, "tools": TOOLS, "messages": MESSAGES}
     try:
         if streaming:
@@ -69,7 +72,8 @@ async def test_a_program_sees_what_the_document_says(
         folder = tmp_path / str(streaming)
         folder.mkdir()
         async with serving(folder, script(step)) as claude:
-            seen.append(await outcome(claude, streaming=streaming))
+            patience = 0.5 if "stall" in step else 10
+            seen.append(await outcome(claude, streaming=streaming, patience=patience))
     assert seen == [streamed, whole]
 
 

@@ -127,13 +127,13 @@ async def test_a_stall_ends_by_itself(tmp_path: Path) -> None:
 
 async def test_a_client_that_waits_no_longer_ends_the_stall(tmp_path: Path) -> None:
     async with faulty(tmp_path, "{stall_after: 3}") as claude:
-        impatient = claude.client.with_options(timeout=0.2)
+        impatient = claude.client.with_options(timeout=httpx2.Timeout(10, read=0.5))
         with pytest.raises((httpx2.ReadTimeout, anthropic.APITimeoutError)):
             async with impatient.messages.stream(
                 model=MODEL, max_tokens=99, tools=TOOLS, messages=MESSAGES
             ) as stream:
                 await stream.get_final_message()
-        await asyncio.wait_for(claude.bill.an_end.wait(), 5)
+        await asyncio.wait_for(claude.bill.an_end.wait(), 30)
         assert states(claude) == ["broken"]
 
 
@@ -147,7 +147,7 @@ async def test_a_client_that_leaves_pays_for_what_was_said(tmp_path: Path) -> No
             async for line in answer.aiter_lines():
                 if "text_delta" in line:
                     break
-        await asyncio.wait_for(claude.bill.an_end.wait(), 5)
+        await asyncio.wait_for(claude.bill.an_end.wait(), 30)
         assert states(claude) == ["broken"]
         (request,) = claude.requests()
         assert request["input_tokens"] == (await whole(claude)).usage.input_tokens
