@@ -99,8 +99,10 @@ async def main(address: str, repository: str, request_id: str) -> bool:
                 "head_commit": ended.head_commit,
             }
         )
+        if ended.state != state_pb2.RUN_STATE_COMPLETED:
+            return False
         await fetch_diff(client, run.run_id)
-        return ended.state == state_pb2.RUN_STATE_COMPLETED
+        return True
 
 
 if __name__ == "__main__":

@@ -280,8 +280,10 @@ def main(address: str, repository: str, request_id: str) -> bool:
         ended = lead.get_run(run.run_id)
         state = state_pb2.RunState.Name(ended.state)
         say(ended={"state": state, "completed": ended.counts.completed, "head_commit": ended.head_commit})
+        if ended.state != state_pb2.RUN_STATE_COMPLETED:
+            return False
         fetch_diff(lead, run.run_id)
-        return ended.state == state_pb2.RUN_STATE_COMPLETED
+        return True
 
 
 if __name__ == "__main__":
