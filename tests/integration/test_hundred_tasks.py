@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import re
 import sqlite3
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,24 @@ from services.runtime.channel import open_channel
 from tests.fleet import ROLES, Fleet, script, serve_fleet, task, watched_over
 from tests.process_logs import longest_lags, written_since
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 TASKS = tuple((f"task-{number:02}", ROLES[number % len(ROLES)]) for number in range(100))
 STREAMS, PAGES = 14, 5  # readers by gRPC and by SSE; the twentieth watcher does not read
 FINAL = {state_pb2.RUN_STATE_COMPLETED, state_pb2.RUN_STATE_FAILED, state_pb2.RUN_STATE_CANCELLED}
 
+SILENCE = 60.0
+"""Seconds without an end of an attempt after which the run hangs."""
+
 Threads = dict[str, dict[int, str]]
 """By server and thread id, the threads' names."""
+
+OF_GRPC = {"event_engine", "grpc_global_tim", "lifeguard"}
+"""Names of threads that no Python code runs on."""
+ONCE_OR_TWICE = 10
+"""Less than a third of the tasks of a role: what a library does now and then is on the path of none."""
+MAY_WORK = {"lead": 3, "gateway": 2} | dict.fromkeys(ROLES, 2)
+"""How many others may do something: the loop's, the one that polls for grpc.aio, and the journal's."""
 
 
 @dataclass(slots=True)
@@ -49,6 +60,7 @@ class Recorded:
     before: Threads
     meanwhile: list[Threads]
     after: Threads
+    worked: dict[str, dict[int, int]]
     health: Health
     lags: dict[str, float]
 
@@ -59,14 +71,24 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 
 async def record(folder: Path) -> Recorded:
-    async with serve_fleet(folder, [script(*one) for one in TASKS]) as fleet, watched_over(fleet, 300):
+    async with (
+        serve_fleet(folder, [script(*one) for one in TASKS]) as fleet,
+        watched_over(fleet, SILENCE) as goes_on,
+    ):
         async with Client(fleet.addresses["lead"]) as client:
-            await conduct(client, fleet, "warm-up", TASKS[: len(ROLES)], [])
+
+            def look() -> None:
+                goes_on()
+                meanwhile.append(threads(fleet))
+
+            await conduct(client, fleet, "warm-up", TASKS[: len(ROLES)], goes_on)
             async with watching(fleet) as (readers, stalled), checking_health(fleet) as health:
                 before, meanwhile = threads(fleet), list[Threads]()
-                run = await conduct(client, fleet, "many tasks", TASKS, meanwhile)
+                waits = {name: waits_of(pid) for name, pid in fleet.servers.items()}
+                run = await conduct(client, fleet, "many tasks", TASKS, look)
                 read = {name: await reader for name, reader in readers.items()}
                 after = threads(fleet)
+                worked = {name: worked_since(waits[name], pid) for name, pid in fleet.servers.items()}
                 never_read = await read_to_the_end(stalled)
         end = read["stream 0"][-1]
         return Recorded(
@@ -78,21 +100,22 @@ async def record(folder: Path) -> Recorded:
             before=before,
             meanwhile=meanwhile,
             after=after,
+            worked=worked,
             health=health,
             lags=longest_lags(written_since(folder, {})),
         )
 
 
 async def conduct(
-    client: Client, fleet: Fleet, title: str, tasks: tuple[tuple[str, str], ...], looks: list[Threads]
+    client: Client, fleet: Fleet, title: str, tasks: tuple[tuple[str, str], ...], look: Callable[[], None]
 ) -> lead_pb2.Run:
-    """Have tasks done; the run, once it has ended. At each task's end the threads are looked at."""
+    """Have tasks done; the run, once it has ended. At each task's end, `look`."""
     plan = plan_pb2.Plan(title=title, tasks=[task(*one) for one in tasks])
     limits = lead_pb2.RunLimits(concurrency=12)
     made = await client.create_run(plan, str(fleet.project), limits=limits)
     async with client.watch(run_ids=[made.run_id], kinds=["attempt_ended", "run_status_changed"]) as watch:
         async for _ in watch:
-            looks.append(threads(fleet))  # noqa: PERF401
+            look()
     return await client.get_run(made.run_id)
 
 
@@ -103,6 +126,21 @@ def threads(fleet: Fleet) -> Threads:
 def threads_of(pid: int) -> dict[int, str]:
     folder = Path(f"/proc/{pid}/task")
     return {int(each): (folder / each / "comm").read_text().strip() for each in os.listdir(folder)}
+
+
+def waits_of(pid: int) -> dict[int, int]:
+    """How often each thread of a process that Python made has waited: one that is idle does so no more."""
+    return {
+        thread: int(re.findall(r"^voluntary_ctxt_switches:\t(\d+)$", status, re.MULTILINE)[0])
+        for thread, name in threads_of(pid).items()
+        if name not in OF_GRPC and (status := Path(f"/proc/{pid}/task/{thread}/status").read_text())
+    }
+
+
+def worked_since(before: dict[int, int], pid: int) -> dict[int, int]:
+    """The threads that Python made and that worked since, by how often each did."""
+    times = {thread: waits - before.get(thread, 0) for thread, waits in waits_of(pid).items()}
+    return {thread: each for thread, each in times.items() if each > ONCE_OR_TWICE}
 
 
 def revisions(fleet: Fleet, which: str, end: int) -> list[int]:
@@ -209,6 +247,13 @@ def test_the_threads_of_each_process_stay_the_same(recorded: Recorded) -> None:
     assert len(recorded.meanwhile) > 100
     for look in (*recorded.meanwhile, recorded.after):
         assert look == recorded.before
+
+
+def test_no_thread_works_but_the_loops_grpcs_and_the_journals(recorded: Recorded) -> None:
+    """A library's idle pool thread could be given work, and the set of threads would stay the same."""
+    assert {name: len(worked) <= MAY_WORK[name] for name, worked in recorded.worked.items()} == dict.fromkeys(
+        MAY_WORK, True
+    ), recorded.worked
 
 
 @pytest.mark.parametrize(
