@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import yaml
@@ -13,6 +14,11 @@ from codeframe.v1 import budget_pb2, plan_pb2
 
 SIZE_LIMIT = 16 * 1024 * 1024
 """Bytes that a plan may have: what one request carries."""
+
+SCHEMA_LINE = (
+    f"# yaml-language-server: $schema={(Path(__file__).parent / 'schema' / 'plan.schema.json').as_uri()}\n"
+)
+"""A plan's first line, by which editors check the rest."""
 
 _PROBLEM_LIMIT = 20
 _MAY_CHANGE = {

@@ -8,12 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from codeframe.plan import UNVERIFIED
 from codeframe.tomlfile import Table, TomlError, read_toml
 
 PROJECT_FILE = "codeframe.toml"
+SCHEMA = Path(__file__).parent / "schema" / "codeframe.toml.schema.json"
 
 _COMMAND_LENGTH = 2000  # characters
 _MODEL_LENGTH = 200

@@ -1,6 +1,9 @@
 """`init`: a first codeframe.toml and plan, from a look at the repository."""
 
 import json
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,10 +13,10 @@ from codeframe.cli.command import PATH
 from codeframe.cli.failure import BAD_USAGE, CommandFailed
 from codeframe.cli.repository import GitFailed, Repository, repository_at
 from codeframe.finders import find_verification
-from codeframe.project import PROJECT_FILE
+from codeframe.planfile import SCHEMA_LINE
+from codeframe.project import PROJECT_FILE, SCHEMA
 
 PLAN_FILE = "plan.yaml"
-SCHEMA = Path(__file__).parents[1] / "schema" / "plan.schema.json"
 
 _TEXT_LIMIT = 1 << 20
 _PROJECT = """\
@@ -44,7 +47,6 @@ _ROLE = """\
 command = {command}
 """
 _PLAN = """\
-# yaml-language-server: $schema={schema}
 # A first plan. Each task is done by an agent that sees nothing else of the plan: say what is to hold then.
 title: A first run of codeframe
 tasks:
@@ -81,6 +83,8 @@ def init(folder: Path) -> None:
     click.echo("\nWhat comes next:")
     for number, step in enumerate(_steps(found, written, repository), 1):
         click.echo(f"{number}. {step}")
+    # Not in the file itself, which is committed: others have codeframe elsewhere.
+    click.echo(f"\nEditors with Taplo check {PROJECT_FILE} by a first line of:\n#:schema {SCHEMA.as_uri()}")
 
 
 def _repository(folder: Path) -> Repository:
@@ -120,7 +124,7 @@ def project_text(found: Mapping[str, str]) -> str:
 
 def plan_text() -> str:
     """A plan that can be run as it is, in most projects."""
-    return _PLAN.format(schema=SCHEMA.as_uri())
+    return SCHEMA_LINE + _PLAN
 
 
 def _write(file: Path, text: str) -> bool:
@@ -136,12 +140,24 @@ def _write(file: Path, text: str) -> bool:
 
 
 def _steps(found: Mapping[str, str], written: list[str], repository: Repository) -> list[str]:
+    root = repository.root or Path()
+    here = root == Path.cwd()
+    codeframe, repo = _program(), "." if here else shlex.quote(str(root))
+    plan = PLAN_FILE if here else shlex.quote(str(root / PLAN_FILE))
     steps = []
     if PROJECT_FILE in written and not any(found.values()):
         steps.append(f"Name the command that runs the tests in {PROJECT_FILE}: none was found.")
     if PROJECT_FILE in written or not repository.head():
         steps.append(f"Commit {PROJECT_FILE}: a run starts from what is committed, and sees nothing else.")
-    steps.append("Ask whether all is ready: codeframe doctor --repo .")
-    steps.append(f"Run the plan: codeframe run {PLAN_FILE} --repo .")
-    steps.append('Or say what you want: codeframe run --goal "..." --repo .')
+    steps.append(f"Ask whether all is ready: {codeframe} doctor --repo {repo}")
+    steps.append(f"Run the plan: {codeframe} run {plan} --repo {repo}")
+    steps.append(f'Or say what you want: {codeframe} run --goal "..." --repo {repo}')
     return steps
+
+
+def _program() -> str:
+    """How this was called, where a shell would not find it by its name."""
+    called = sys.argv[0]
+    if Path(called).name != "codeframe" or shutil.which("codeframe") == called:
+        return "codeframe"
+    return shlex.quote(called)

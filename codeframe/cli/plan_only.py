@@ -10,7 +10,7 @@ from codeframe.cli.failure import NOT_COMPLETED, CommandFailed
 from codeframe.cli.screen import Screen
 from codeframe.cli.view import RunView
 from codeframe.client import Client, CodeframeError, WatchItem
-from codeframe.planfile import plan_text
+from codeframe.planfile import SCHEMA_LINE, plan_text
 from codeframe.v1 import evidence_pb2, lead_pb2, plan_pb2, state_pb2, status_pb2
 
 ARTIFACT = "plan"
@@ -59,7 +59,7 @@ async def _write(client: Client, run_id: str, file: Path) -> bool:
             plan = json_format.Parse(data, plan_pb2.Plan(), ignore_unknown_fields=True)
             try:
                 with file.open("x", encoding="utf-8") as out:
-                    out.write(plan_text(plan))
+                    out.write(SCHEMA_LINE + plan_text(plan))
             except OSError as error:
                 raise CommandFailed(f"{file}: {error.strerror}") from None
             return True

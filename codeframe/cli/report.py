@@ -166,8 +166,13 @@ def _tokens(usage: evidence_pb2.ModelUsage) -> str:
 def _how_to_look(run: lead_pb2.Run) -> Iterator[str]:
     if run.head_commit in ("", run.base_commit):
         return
-    at = f" -C {shlex.quote(run.repository)}" if Path(run.repository).is_dir() else ""
-    commits = f"{run.base_commit[:10]}..{run.branch}"
+    at, commits = "", f"{run.base_commit[:10]}..{run.branch}"
     yield "look at it:"
+    local = Path(run.repository.removeprefix("file://"))
+    if local.is_dir():
+        at = f" -C {shlex.quote(str(local))}"
+    else:
+        yield f"  git fetch {shlex.quote(run.repository)} {run.branch}"
+        commits = f"{run.base_commit[:10]}..FETCH_HEAD"
     yield f"  git{at} log --oneline {commits}"
     yield f"  git{at} diff {commits}"

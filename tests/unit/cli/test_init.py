@@ -1,5 +1,6 @@
 """`codeframe init`: what it writes, what it leaves, and what it says."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -33,8 +34,19 @@ def test_what_it_writes_can_be_used_as_it_is(tmp_path: Path) -> None:
     assert [task.role for task in plan.tasks] == ["test"]
     assert out.startswith(f"wrote {tmp_path}/shop/codeframe.toml\nwrote {tmp_path}/shop/plan.yaml\n")
     assert "1. Commit codeframe.toml" in out
-    schema = (tmp_path / "shop" / "plan.yaml").read_text().splitlines()[0].partition("$schema=")[2]
-    assert Path(schema.removeprefix("file://")).is_file()
+    assert f"codeframe run {tmp_path}/shop/plan.yaml --repo {tmp_path}/shop\n" in out
+    first = (tmp_path / "shop" / "plan.yaml").read_text().splitlines()[0]
+    for line, tells in ((first, "$schema="), (out.splitlines()[-1], "#:schema ")):
+        schema = json.loads(Path(line.partition(tells)[2].removeprefix("file://")).read_text())
+        assert schema["type"] == "object"
+
+
+def test_where_one_stands_in_the_repository_the_next_steps_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path / "shop", PYTHON)
+    monkeypatch.chdir(tmp_path / "shop")
+    assert "codeframe run plan.yaml --repo .\n" in init(Path())[1]
 
 
 def test_a_project_of_one_kind_is_verified_one_way(tmp_path: Path) -> None:
