@@ -20,7 +20,7 @@ from codeframe.cli.failure import NOT_COMPLETED, CommandFailed
 from codeframe.cli.fleet import sandbox
 from codeframe.cli.folder import running
 from codeframe.cli.key import custom_endpoint, missing_key, without_key
-from codeframe.cli.repository import GitFailed, git, repository_at
+from codeframe.cli.repository import GitFailed, git, repository_at, why_unfit
 from codeframe.cli.up import USUAL_PORTS, check_services, is_free
 
 GIT_NEEDED = (2, 38)
@@ -127,17 +127,10 @@ def _disk(folder: Path) -> Iterator[Finding]:
 def _repository(path: str) -> Iterator[Finding]:
     if not path or ("://" in path or not os.path.isabs(path)):
         return  # what is elsewhere is for git to say
-    try:
-        repository = repository_at(Path(path))
-    except GitFailed as error:
-        yield Finding("repository", "fail", f"{path}: {error}", "make one with `git init`, and commit")
+    if unfit := why_unfit(Path(path)):
+        yield Finding("repository", "fail", *unfit)
         return
-    if repository.root not in (None, Path(path)):
-        yield Finding("repository", "fail", f"{path} is a folder of {repository.root}", "name that one")
-        return
-    if not repository.head():
-        yield Finding("repository", "fail", f"{path} has no commit", "make one: a run starts from a commit")
-        return
+    repository = repository_at(Path(path))
     warnings = list(repository.warnings())
     if not warnings:
         yield Finding("repository", "ok", f"{path} at {repository.head()[:12]}")

@@ -44,7 +44,8 @@ def git(*arguments: str, at: Path | None = None, stdin: str = "") -> str:
         raise GitFailed(f"git {arguments[0]} did not end in {_TIMEOUT:g} s") from None
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise GitFailed(said[-1].removeprefix("fatal: ").removeprefix("error: "))
+        why = next((line for line in said if line.startswith("fatal: ")), said[-1])
+        raise GitFailed(why.removeprefix("fatal: ").removeprefix("error: "))
     return done.stdout
 
 
@@ -89,8 +90,27 @@ class Repository:
 
 def repository_at(path: Path) -> Repository:
     """The repository that a folder belongs to. Raises GitFailed."""
-    told = git("rev-parse", "--absolute-git-dir", "--is-bare-repository", at=path).splitlines()
-    git_dir, bare = Path(told[0]), told[1] == "true"
-    if bare:
-        return Repository(git_dir, None)
-    return Repository(git_dir, Path(git("rev-parse", "--show-toplevel", at=path).rstrip("\n")))
+    asked = ("--absolute-git-dir", "--is-inside-work-tree")
+    git_dir, inside = git("rev-parse", *asked, at=path).splitlines()
+    if inside != "true":
+        return Repository(Path(git_dir), None)
+    return Repository(Path(git_dir), Path(git("rev-parse", "--show-toplevel", at=path).rstrip("\n")))
+
+
+def why_unfit(path: Path) -> tuple[str, str] | None:
+    """Why no run can be made of a path of this machine, and how to mend that; None where one can."""
+    try:
+        repository = repository_at(path)
+    except GitFailed as error:
+        if path.is_dir() and path.stat().st_uid != os.geteuid():
+            mend = "run codeframe as its owner, or on a clone of your own: git believes no other's"
+            return f"{path} belongs to another user ({error})", mend
+        return f"{path}: {error}", "name the folder of one, or make one with `git init`, and commit"
+    if repository.root not in (None, path):
+        return (
+            f"{path} is a folder of the repository {repository.root}",
+            f"name that: --repo {repository.root}",
+        )
+    if not repository.head():
+        return f"{path} has no commit", "make one: a run starts from a commit"
+    return None

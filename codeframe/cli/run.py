@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from codeframe.cli.key import custom_endpoint
 from codeframe.cli.look import follow_and_report
 from codeframe.cli.own_up import OwnUp, own_up
 from codeframe.cli.plan_only import write_plan
-from codeframe.cli.repository import GitFailed, repository_at
+from codeframe.cli.repository import repository_at, why_unfit
 from codeframe.cli.view import UNCONFINED
 from codeframe.client import Client, CodeframeError
 from codeframe.planfile import PlanFile, PlanFileError, read_plan
@@ -172,9 +172,11 @@ def _read_plan(path: Path) -> PlanFile:
 
 def _repository(given: str) -> str:
     """A path as the lead finds it, wherever it runs on this machine; a URL as it is."""
-    path = Path(given)
+    path = Path(given).resolve()
     if path.exists():
-        return str(path.resolve())
+        if unfit := why_unfit(path):
+            raise CommandFailed(f"--repo {'; '.join(unfit)}", BAD_USAGE)
+        return str(path)
     if "://" in given or ":" in given.partition("/")[0]:
         return given
     raise CommandFailed(f"--repo {given}: no such folder", BAD_USAGE)
@@ -184,9 +186,8 @@ def _warn(repository: str) -> None:
     """Say what of a working tree the run will not see."""
     if not Path(repository).is_dir():
         return
-    with suppress(GitFailed):  # what is no repository is the lead's to refuse
-        for warning in repository_at(Path(repository)).warnings():
-            console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
+    for warning in repository_at(Path(repository)).warnings():
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
 
 
 async def _run(wish: _Wish) -> int:

@@ -137,11 +137,11 @@ def _project_file(tree: Tree) -> ProjectFile:
     try:
         return read_project(text) if text is not None else ProjectFile()
     except ProjectFileError as error:
-        violation = Violation("repository", str(error))
-        message = (
-            f"the base has a file that cannot be used; mend it and commit, or choose another base:\n{error}"
-        )
-        raise InvalidArgument("INVALID_REPOSITORY", message, violations=[violation]) from None
+        text = f"{error}\nthe base's own file counts: mend it and commit, or choose another base"
+        message = f"the base has a file that cannot be used:\n{text}"
+        raise InvalidArgument(
+            "INVALID_REPOSITORY", message, violations=[Violation("repository", text)]
+        ) from None
 
 
 def _checks(plan: Plan, project: ProjectFile, tree: Tree) -> tuple[tuple[Check, ...], dict[str, int]]:

@@ -95,7 +95,7 @@ class Integrator:
         try:
             listed = await self._listed(base)
         except GitError as error:
-            raise NotARepository(f"{self._clone.url} cannot be read as a git repository: {error}") from None
+            raise NotARepository(await self._clone.why_unreadable(error)) from None
         if not base and not listed:
             raise NoSuchBase(f"{self._clone.url} has no commit; make one first")
         commit = listed or (base if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", base) else "")

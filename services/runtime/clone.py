@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import shlex
 import uuid
 from collections.abc import Callable, Iterable
@@ -127,6 +128,24 @@ class Clone:
             return ()
         path = Path(self.url.removeprefix("file://"))
         return (path / ".git", path)
+
+    async def why_unreadable(self, error: GitError) -> str:
+        """What is wrong with a remote that git could not list, and what to do, as far as can be told."""
+        path = Path(self.url.removeprefix("file://"))
+        if self.is_local and not path.is_dir():
+            return f"{self.url}: there is no such folder"
+        if self.is_local and path.stat().st_uid != os.geteuid():
+            mend = "run codeframe as its owner, or on a clone of your own"
+            return f"{self.url} belongs to another user; {mend}"
+        if self.is_local:
+            answer = await self._git.ask("rev-parse", "--show-toplevel", cwd=path)
+            root = answer.stdout.decode(errors="replace").rstrip("\n")
+            if root and Path(root) != path.resolve():
+                return f"{self.url} is a folder of the repository {root}; name that"
+            if answer.exit_code:
+                return f"{self.url} is no git repository; name one, or make one with `git init`, and commit"
+        told, _, _ = str(error).partition("\nfatal: Could not read from remote repository.")
+        return f"{self.url} cannot be read as a git repository: {told}"
 
     async def tip(self, branch: str) -> str:
         """The commit of a branch of the remote; empty where there is none. Raises GitError."""

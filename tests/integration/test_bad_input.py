@@ -51,11 +51,22 @@ async def test_a_task_without_a_title(house: House) -> None:
 
 async def test_a_folder_that_is_no_repository(house: House) -> None:
     (house.folder / "empty").mkdir()
+    commit_files(house.project, {"sub/a": ""})
+    says = {
+        "empty": "is no git repository; name one, or make one with `git init`, and commit",
+        "nowhere": "there is no such folder",
+        "project/sub": f"is a folder of the repository {house.project}; name that",
+    }
     async with house.lead() as lead:
-        for where in (house.folder / "empty", house.folder / "nowhere"):
-            error = await refusal(lead, repository=str(where))
-            assert told(error) == ("INVALID_REPOSITORY", ["repository"])
-            assert str(where) in error.message
+        for where, why in says.items():
+            for url in (str(house.folder / where), (house.folder / where).as_uri()):
+                error = await refusal(lead, repository=url)
+                assert told(error) == ("INVALID_REPOSITORY", ["repository"])
+                assert error.message.startswith(url)
+                assert why in error.message
+        error = await refusal(lead, repository="ssh://127.0.0.1:9/shop.git")
+        assert "Please make sure" not in error.message
+        assert error.message.startswith("ssh://127.0.0.1:9/shop.git cannot be read as a git repository: ")
         assert list((house.folder / "empty").iterdir()) == []
 
 
@@ -89,6 +100,7 @@ async def test_a_codeframe_toml_with_an_unknown_key(tmp_path: Path) -> None:
         error = await refusal(lead)
         assert told(error) == ("INVALID_REPOSITORY", ["repository"])
         assert "codeframe.toml:2:1: verification.comand: unknown key; did you mean command?" in error.message
+        assert "mend it and commit" in error.violations[0].message
 
 
 @pytest.mark.parametrize("fails", [True, False])

@@ -22,6 +22,9 @@ from tests.canned_lead import CannedLead, serve
 from tests.command import Command, codeframe, told
 from tests.git_project import branches, commit_files, git, make_project
 
+SHOP = "ssh://git@127.0.0.1/shop.git"
+"""A repository that only the lead would reach."""
+
 PLAN = "title: Orders\ntasks:\n- id: api\n  title: The API\n  description: Do it\n  depends_on: [db]\n"
 PLAN += "- id: db\n  title: The database\n  description: Do it\n"
 
@@ -223,7 +226,7 @@ async def test_ctrl_c_leaves_a_watch_at_once(lead: CannedLead) -> None:
 async def test_a_goal_is_followed_through_its_planning(lead: CannedLead, tmp_path: Path) -> None:
     lead.same_run, tasks = True, lead.tasks
     lead.tasks, lead.runs[0].state = [], state_pb2.RUN_STATE_PLANNING
-    arguments = ("run", "--goal", "Sell more.", "--repo", str(tmp_path))
+    arguments = ("run", "--goal", "Sell more.", "--repo", SHOP)
     async with serve(lead) as address, codeframe(*arguments, "--lead", address) as command:
         await lead.watched(1)
         await command.prints("no tasks yet")
@@ -234,7 +237,7 @@ async def test_a_goal_is_followed_through_its_planning(lead: CannedLead, tmp_pat
         await end(lead, state_pb2.RUN_STATE_COMPLETED)
         assert await command.ends() == 0
     (asked,) = lead.asked("CreateRun")
-    assert (asked.goal, asked.WhichOneof("work"), asked.repository) == ("Sell more.", "goal", str(tmp_path))
+    assert (asked.goal, asked.WhichOneof("work"), asked.repository) == ("Sell more.", "goal", SHOP)
 
 
 @pytest.mark.parametrize("made", [True, False])
@@ -242,7 +245,7 @@ async def test_a_goals_plan_is_written_and_not_done(lead: CannedLead, tmp_path: 
     lead.same_run, lead.tasks, lead.attempts = True, [], []
     lead.runs[0].state = state_pb2.RUN_STATE_PLANNING
     file = tmp_path / "made.yaml"
-    arguments = ("run", "--goal", "Sell more.", "--repo", str(tmp_path), "--plan-only", str(file))
+    arguments = ("run", "--goal", "Sell more.", "--repo", SHOP, "--plan-only", str(file))
     async with serve(lead) as address, codeframe(*arguments, "--lead", address) as command:
         await lead.watched(1)
         await command.prints("no tasks yet")
@@ -257,9 +260,7 @@ async def test_a_goals_plan_is_written_and_not_done(lead: CannedLead, tmp_path: 
         assert await command.ends() == (0 if made else 1)
     assert [each.run_id for each in lead.asked("CancelRun")] == ["r1"]
     if made:
-        assert f"wrote {file}; do it with: codeframe run {file} --repo {tmp_path}" in command.out.replace(
-            "/nowhere/shop", str(tmp_path)
-        )
+        assert f"wrote {file}; do it with: codeframe run {file} --repo /nowhere/shop" in command.out
         assert read_plan(file.read_text(), "made.yaml").plan.tasks[0].role == "backend"
     else:
         assert "no plan was made" in command.out
@@ -272,7 +273,7 @@ async def running(lead: CannedLead, folder: Path) -> AsyncIterator[Command]:
     plan = folder / "plan.yaml"
     plan.write_text(PLAN)
     async with serve(lead) as address:
-        arguments = ("run", str(plan), "--repo", str(folder), "--lead", address)
+        arguments = ("run", str(plan), "--repo", SHOP, "--lead", address)
         budget = ("--budget", "dollars=2.50", "--budget", "time=3h")
         async with codeframe(*arguments, "--timeout", "1h30m", "--concurrency", "3", *budget) as command:
             await command.prints("SANDBOX NONE")
@@ -293,7 +294,7 @@ async def test_a_run_is_asked_for_and_followed(asked_again: CannedLead, tmp_path
         await end(lead, state_pb2.RUN_STATE_COMPLETED)
         assert await command.ends() == 0
     request = lead.asked("CreateRun")[0]
-    assert request.repository == str(tmp_path)
+    assert request.repository == SHOP
     assert request.plan.tasks[0].depends_on == ["db"]
     assert request.limits.run_timeout.seconds == 5400
     assert request.limits.concurrency == 3
@@ -329,7 +330,7 @@ async def test_a_lead_that_stays_away_is_said_and_waited_for(
     plan = tmp_path / "plan.yaml"
     plan.write_text(PLAN)
     address = f"127.0.0.1:{unused_tcp_port}"
-    async with codeframe("run", str(plan), "--repo", str(tmp_path), "--lead", address) as command:
+    async with codeframe("run", str(plan), "--repo", SHOP, "--lead", address) as command:
         async with serve(lead, unused_tcp_port):
             await lead.watched(1)
         await command.prints("the lead does not answer")
@@ -347,7 +348,7 @@ async def test_what_the_lead_finds_in_a_plan_is_shown_by_its_lines(lead: CannedL
     lead.refuse("CreateRun", InvalidArgument("INVALID_PLAN", "the plan cannot run", violations=violations))
     (tmp_path / "plan.yaml").write_text(PLAN)
     async with serve(lead) as address:
-        arguments = ("run", "plan.yaml", "--repo", ".", "--lead", address)
+        arguments = ("run", "plan.yaml", "--repo", SHOP, "--lead", address)
         async with codeframe(*arguments, cwd=tmp_path) as command:
             assert await command.ends() == 2
     assert command.out.splitlines() == [
@@ -374,6 +375,7 @@ async def test_what_the_lead_finds_in_a_plan_is_shown_by_its_lines(lead: CannedL
         ),
         (["binary.yaml", "--repo", "."], "binary.yaml: not UTF-8 text"),
         (["plan.yaml", "--repo", "nope"], "--repo nope: no such folder"),
+        (["plan.yaml", "--repo", "."], "name the folder of one, or make one with `git init`, and commit"),
         (["plan.yaml", "--repo", ".", "--timeout", "soon"], "'soon' is not a duration"),
         (["plan.yaml", "--repo", ".", "--budget", "euros=5"], "'euros=5' is not KIND=AMOUNT"),
         (["plan.yaml", "--repo", ".", "--budget", "turns=0"], "turns: '0' is not a whole number"),
@@ -381,7 +383,7 @@ async def test_what_the_lead_finds_in_a_plan_is_shown_by_its_lines(lead: CannedL
         (["plan.yaml", "--repo", ".", "--concurrency", "0"], "Invalid value for '--concurrency'"),
         (["plan.yaml", "--repo", ".", "--lead", "here"], "'here' is not HOST:PORT"),
         (
-            ["plan.yaml", "--repo", ".", "--lead", "127.0.0.1:1", "--sandbox", "none"],
+            ["plan.yaml", "--repo", SHOP, "--lead", "127.0.0.1:1", "--sandbox", "none"],
             "--sandbox is for workers",
         ),
     ],
@@ -465,5 +467,5 @@ async def test_a_fault_of_the_lead_is_not_bad_usage(lead: CannedLead, tmp_path: 
     lead.refuse("CreateRun", FailedPrecondition("RUN_ENDED", "cannot be"))
     (tmp_path / "plan.yaml").write_text(PLAN)
     async with serve(lead) as address:
-        code, out = await told("run", str(tmp_path / "plan.yaml"), "--repo", str(tmp_path), "--lead", address)
+        code, out = await told("run", str(tmp_path / "plan.yaml"), "--repo", SHOP, "--lead", address)
     assert (code, out) == (1, "Error: cannot be\n")

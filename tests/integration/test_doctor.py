@@ -103,7 +103,7 @@ def test_what_is_no_repository_to_run_on_is_told(tmp_path: Path) -> None:
     assert (result.exit_code, "has no commit" in result.output) == (1, True)
     commit_files(tmp_path / "empty", {"sub/a": ""})
     result = doctor("--repo", str(tmp_path / "empty" / "sub"))
-    assert (result.exit_code, f"is a folder of {tmp_path}/empty" in result.output) == (1, True)
+    assert (result.exit_code, f"is a folder of the repository {tmp_path}/empty" in result.output) == (1, True)
 
 
 def test_what_the_machine_lacks_is_told_with_how_to_mend_it(

@@ -7,7 +7,7 @@ from services.lead.machine import happenings as h
 from services.lead.machine import private_records as r
 from services.lead.machine.draft import Draft, clip
 from services.lead.machine.ending import ask_end
-from services.lead.machine.outcome import what_follows
+from services.lead.machine.outcome import Outcome, what_follows
 from services.lead.machine.state import Ending, RunFailure, RunFailureReason, RunState
 
 
@@ -34,10 +34,9 @@ def ended(draft: Draft, ending: h.Ended) -> None:
         retry_time = draft.time + again.pause if again.pause else None
         draft.emit(r.PlanRetryScheduled(ending.outcome, ending.message, again.costs_retry, retry_time))
         return
-    message = (
-        f"no plan could be made of the goal ({ending.outcome.name}): {clip(ending.message)}; "
-        "say more of what is wanted, or give a plan"
-    )
+    rejected = ending.outcome is Outcome.PROVIDER_REJECTED
+    mend = "mend that, and ask again" if rejected else "say more of what is wanted, or give a plan"
+    message = f"no plan could be made of the goal ({ending.outcome.name}): {clip(ending.message)}; {mend}"
     ask_end(
         draft,
         Ending(RunState.FAILED, RunFailure(RunFailureReason.PLANNING_FAILED, message), message),
