@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
 from codeframe.budget import MICROS, Budget, Charge
-from codeframe.project import parse_duration
+from codeframe.durations import parse_duration
 from codeframe.v1 import budget_pb2
 
 KINDS = ("tokens", "dollars", "turns", "time")

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from codeframe.amounts import read_budget
 from codeframe.budget import NO_LIMIT, Budget
 from codeframe.v1 import plan_pb2
 
@@ -66,7 +67,7 @@ class PlanFault:
 
 
 def read_plan(told: plan_pb2.Plan) -> Plan:
-    """A plan as the API has it, less the budgets of its tasks."""
+    """A plan as the API has it."""
     tasks = tuple(
         PlannedTask(
             id=task.id,
@@ -82,6 +83,7 @@ def read_plan(told: plan_pb2.Plan) -> Plan:
                 Protected[plan_pb2.ProtectedKind.Name(kind).removeprefix("PROTECTED_KIND_")]
                 for kind in task.may_change
             ),
+            budget=read_budget(task.budget),
         )
         for task in told.tasks
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
+from codeframe.durations import parse_duration
 from codeframe.plan import UNVERIFIED
 from codeframe.tomlfile import Table, TomlError, read_toml
 
@@ -23,7 +24,6 @@ _PATHS_LIMIT = 20
 _GLOBS_LIMIT = 100
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9-]{0,49}")
 _TIMEOUTS = (timedelta(milliseconds=100), timedelta(days=1))
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
 
 
 class ProjectFileError(Exception):
@@ -167,11 +167,3 @@ def _duration(value: object) -> timedelta | None:
     if isinstance(value, int | float):
         return timedelta(seconds=value) if 0 < value <= _TIMEOUTS[1].total_seconds() else None
     return parse_duration(value) if isinstance(value, str) else None
-
-
-def parse_duration(text: str) -> timedelta | None:
-    """A duration such as "90s", "1.5h", "1h30m" or "500ms"; None where it is not one."""
-    if not re.fullmatch(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h))+", text):
-        return None
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
-    return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())

@@ -26,8 +26,8 @@ from codeframe.cli.plan_only import write_plan
 from codeframe.cli.repository import repository_at, why_unfit
 from codeframe.cli.view import UNCONFINED
 from codeframe.client import Client, CodeframeError
+from codeframe.durations import parse_duration
 from codeframe.planfile import PlanFile, PlanFileError, read_plan
-from codeframe.project import parse_duration
 from codeframe.v1 import lead_pb2
 
 _TIMEOUTS = (timedelta(milliseconds=100), timedelta(days=30))

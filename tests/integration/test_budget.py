@@ -93,7 +93,8 @@ async def paid(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Paid]:
     scripts = [writer("one", 3), script("two", "frontend"), script("three", "test")]
     # "two" is killed in the midst of its second reply, which stalls only as it is tried first.
     scripts[1]["steps"][1] |= {"faults": [{"stall_after": 2, "seconds": 600, "times": 1}]}
-    scripts += [writer(name, 8) for name in ("reader", "payer", *TURNING)]
+    scripts += [writer(name, 8) for name in ("reader", "payer", "bounded", *TURNING)]
+    scripts.append(writer("free", 1))
     folder = tmp_path_factory.mktemp("fleet")
     async with serve_fleet(folder, scripts) as fleet, Client(fleet.addresses["lead"]) as client:
         yield Paid(fleet, client)
@@ -185,15 +186,18 @@ async def test_the_account_adds_up_to_the_bill_but_for_what_is_estimated_of_a_ki
 @pytest.mark.timeout(300)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_budgets_are_passed_by_one_call_in_flight_and_the_work_so_far_is_kept(paid: Paid) -> None:
-    """Three runs at the same time, each with a budget of its own: of tokens, of turns, of dollars."""
+    """Runs at the same time with a budget each: of tokens, of turns, of dollars; and one of a task's."""
     with pytest.raises(CodeframeError) as refused:
         await paid.run(task("payer", "backend", model="model-x"), budget=budget_pb2.Budget(cost_micros=5_000))
     runs = [
         await paid.run(task("reader", "backend"), budget=budget_pb2.Budget(tokens=9_000)),
         await paid.run(*(task(name, "backend") for name in TURNING), budget=budget_pb2.Budget(turns=6)),
         await paid.run(task("payer", "backend"), budget=budget_pb2.Budget(cost_micros=5_000)),
+        await paid.run(
+            task("bounded", "backend", budget=budget_pb2.Budget(turns=2)), task("free", "backend")
+        ),
     ]
-    reading, turns, dollars = [await paid.ended(run) for run in runs]
+    reading, turns, dollars, mixed = [await paid.ended(run) for run in runs]
     bills = [await paid.bill(*markers) for markers in (("reader",), TURNING, ("payer",))]
     last = (await paid.attempts(reading))[-1]
     shared = await paid.attempts(turns)
@@ -215,3 +219,12 @@ async def test_budgets_are_passed_by_one_call_in_flight_and_the_work_so_far_is_k
         assert sum(usage.turns for usage in attempt.usage) == attempt.allowance.turns
     assert {attempt.outcome for attempt in shared} == {evidence_pb2.OUTCOME_ALLOWANCE_SPENT}
     assert cost_of(bills[2][:-1]) < 5_000 <= cost_of(bills[2]) == dollars.charged.cost_micros
+    tasks = {each.task_id: each async for each in paid.client.tasks(mixed.run_id)}
+    bounded = await paid.bill("bounded")
+    assert mixed.failure.reason != state_pb2.RUN_FAILURE_REASON_BUDGET_EXHAUSTED
+    assert tasks["free"].state == state_pb2.TASK_STATE_COMPLETED, "what has no budget goes on"
+    assert tasks["bounded"].reason == evidence_pb2.OUTCOME_ALLOWANCE_SPENT
+    assert "the task's budget is spent: 2 of 2 turns" in tasks["bounded"].message
+    assert [request["turn"] for request in bounded] == [1, 2]
+    (kept,) = [each for each in await paid.attempts(mixed) if each.task_id == "bounded"]
+    assert "lib/bounded-2.txt" in files_at(paid.fleet.project, kept.result.commit)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import codeframe
-from codeframe.project import ProjectFile, ProjectFileError, RoleOverride, parse_duration, read_project
+from codeframe.durations import parse_duration
+from codeframe.project import ProjectFile, ProjectFileError, RoleOverride, read_project
 from tests.json_schema import schema_faults
 
 PACKAGE = Path(codeframe.__file__).parent

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from codeframe.budget import NO_LIMIT, Budget
 from codeframe.plan import Protected
-from codeframe.v1 import lead_pb2, plan_pb2
+from codeframe.v1 import budget_pb2, lead_pb2, plan_pb2
 from services.lead.creation import check_request, create_run, project_name
 from services.lead.machine.private_records import RunCreated
 from services.lead.machine.state import RoleScope, RunLimits
@@ -47,6 +48,12 @@ def created(asked: lead_pb2.CreateRunRequest, files: Mapping[str, str]) -> RunCr
         branch="codeframe/r/head",
         now=datetime(2026, 1, 1, tzinfo=UTC),
     )
+
+
+def test_a_tasks_own_budget_is_kept() -> None:
+    bounded = task("a", budget=budget_pb2.Budget(turns=3, cost_micros=1_500_000))
+    tasks = created(request(bounded, task("b")), PYTHON).tasks
+    assert [each.budget for each in tasks] == [Budget(turns=3, cost_micros=1_500_000), NO_LIMIT]
 
 
 def refusal(
