@@ -44,6 +44,7 @@ class HttpServer(uvicorn.Server):
     async def _stop(self, stop: Stop, streams: Streams) -> None:
         await stop.asked.wait()
         streams.stop()
+        await streams.ended()  # Each says that it is the gateway that goes; uvicorn would say another thing.
         self.should_exit = True
         await stop.hastened.wait()
         self.force_exit = True

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -20,6 +20,8 @@ class Streams:
         self._limit = limit
         self._open = 0
         self._stopping = asyncio.Event()
+        self._none_open = asyncio.Event()
+        self._none_open.set()
 
     def stop(self) -> None:
         """End every stream, and let none begin."""
@@ -29,6 +31,12 @@ class Streams:
         """Return once the streams are to end."""
         await self._stopping.wait()
 
+    async def ended(self) -> None:
+        """Return once no stream is open, or their readers had the time to take their ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                await self._none_open.wait()
+
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
         """Hold a stream open. Raises CodeframeError (UNAVAILABLE) where there are too many, or at the end."""
@@ -37,10 +45,13 @@ class Streams:
         if self._open >= self._limit:
             raise _unavailable(f"{self._limit} streams are open, which is the bound; see --max-streams")
         self._open += 1
+        self._none_open.clear()
         try:
             yield
         finally:
             self._open -= 1
+            if not self._open:
+                self._none_open.set()
 
 
 async def first_to_end(*works: Coroutine[Any, Any, None]) -> None:
