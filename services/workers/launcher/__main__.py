@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any
 
-from sandlock import ExitReason, Sandbox
+from sandlock import ExitReason, Sandbox, landlock_abi_version, min_landlock_abi
 
 from services.workers.launcher.attributes import Attributes
 from services.workers.launcher.rights import give_up_capabilities, install, refused
@@ -37,8 +37,9 @@ def main() -> None:
         *SharedMemory().handlers(),
     ]
     result = Sandbox(**order["policy"]).run_with_handlers([*TO_STDIN, *order["argv"]], handlers)
-    if result.exit_code < 0 and result.error:
-        raise SystemExit(result.error)
+    if result.error:
+        found, needed = landlock_abi_version(), min_landlock_abi()
+        raise SystemExit(f"{result.error} (Landlock's version is {found}; it takes {needed}, and seccomp)")
     ended_by = result.signal if result.signal and result.signal > 0 else signal.SIGKILL
     exit_code = result.exit_code if result.reason is ExitReason.EXITED else 128 + ended_by
     os.write(status, json.dumps({"exit_code": exit_code}).encode())
