@@ -7,8 +7,10 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import structlog
@@ -25,13 +27,15 @@ from services.workers.broadcast import Broadcast
 from services.workers.clock import SystemClock
 from services.workers.data_folder import DataFolder, DataFolderError
 from services.workers.halt import Halt
-from services.workers.model.claude import DEFAULT_BASE_URL, ClaudeModel
 from services.workers.model.gate import Pause
 from services.workers.roles.role import ROLE_NAMES, Role, RoleError, load_roles
 from services.workers.sandbox import Mode, Sandbox, SandboxUnavailable
 from services.workers.servicer import Identity, WorkerServicer
 from services.workers.setup import Setup, find_operator_settings, find_toolchain
 from services.workers.work import AttemptRequest, TaskResult
+
+if TYPE_CHECKING:
+    from services.workers.model.claude import ClaudeModel
 
 log = structlog.get_logger()
 
@@ -122,7 +126,8 @@ def main(
         labels=dict(_label(label) for label in labels),
         prices=prices,
     )
-    run_process("worker", serve(settings, told, os.environ), settings)
+    connect = _connect(os.environ, prices)
+    run_process("worker", serve(settings, told, os.environ, connect), settings)
 
 
 def _label(label: str) -> tuple[str, str]:
@@ -132,10 +137,30 @@ def _label(label: str) -> tuple[str, str]:
     return key, value
 
 
-async def serve(settings: ServerSettings, worker: WorkerSettings, environ: Mapping[str, str]) -> None:
+def _connect(environ: Mapping[str, str], prices: Prices) -> Callable[[], "ClaudeModel"] | None:
+    """What makes the model, or None where there is no key.
+
+    Its library takes a second of the processor to load: only where it is of use, once the settings
+    were found to be right, and while there is no event loop that it would hold up.
+    """
+    key = environ.get("ANTHROPIC_API_KEY", "")
+    if not key.strip():
+        return None
+    from services.workers.model.claude import DEFAULT_BASE_URL, ClaudeModel
+
+    base_url = environ.get("ANTHROPIC_BASE_URL", "") or DEFAULT_BASE_URL
+    return partial(ClaudeModel, key, base_url, clock=SystemClock(), chance=random.random, prices=prices)
+
+
+async def serve(
+    settings: ServerSettings,
+    worker: WorkerSettings,
+    environ: Mapping[str, str],
+    connect: Callable[[], "ClaudeModel"] | None,
+) -> None:
     """A worker, from its data folder to its server. Raises CannotStart."""
     git = Git(environ)
-    data, model = DataFolder(settings.data_dir, git), _model(environ, worker.prices)
+    data, model = DataFolder(settings.data_dir, git), _model(connect)
     try:
         await data.open()
         sandbox, problem = await _sandbox(worker.sandbox, data)
@@ -174,14 +199,12 @@ async def _serve(
         await server.run(attempts.drain)
 
 
-def _model(environ: Mapping[str, str], prices: Prices) -> ClaudeModel | None:
-    key = environ.get("ANTHROPIC_API_KEY", "")
-    if not key.strip():
+def _model(connect: Callable[[], "ClaudeModel"] | None) -> "ClaudeModel | None":
+    if connect is None:
         log.warning(NO_KEY)
         return None
-    base_url = environ.get("ANTHROPIC_BASE_URL", "") or DEFAULT_BASE_URL
     try:
-        return ClaudeModel(key, base_url, clock=SystemClock(), chance=random.random, prices=prices)
+        return connect()
     except ValueError as error:
         raise CannotStart(str(error)) from None
 
@@ -203,7 +226,7 @@ def _performer(
     environ: Mapping[str, str],
     data: DataFolder,
     sandbox: Sandbox,
-    model: ClaudeModel | None,
+    model: "ClaudeModel | None",
 ) -> Perform:
     operator = find_operator_settings(environ, Path.home())
     means = Means(
@@ -225,7 +248,7 @@ async def _no_sandbox(request: AttemptRequest, broadcast: Broadcast, halt: Halt)
     raise AssertionError("every attempt is refused where there is no sandbox")
 
 
-def _identity(worker: WorkerSettings, model: ClaudeModel | None) -> Identity:
+def _identity(worker: WorkerSettings, model: "ClaudeModel | None") -> Identity:
     return Identity(
         name=worker.name,
         version=_version(),
