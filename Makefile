@@ -8,6 +8,9 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 BIN := .venv/bin
 READY := .venv/.ready
 
+# Tests and demo start hundreds of processes of ours: where bytecode is forbidden, each compiles all anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
