@@ -49,7 +49,9 @@ async def test_a_failing_test_shows_the_logs_of_its_processes_and_no_others(tmp_
     assert "of another test" not in said
 
 
-async def test_a_blocked_loop_fails_an_integration_test(tmp_path: Path) -> None:
+async def test_a_blocked_loop_fails_the_integration_test_whose_it_is_or_that_started_its_process(
+    tmp_path: Path,
+) -> None:
     planted = """
         import asyncio, time
 
@@ -62,16 +64,7 @@ async def test_a_blocked_loop_fails_an_integration_test(tmp_path: Path) -> None:
 
         def test_needs_no_loop():
             time.sleep(1.3)
-    """
-    code, said = await suite(tmp_path, planted, "tests.conftest", "tests.integration.conftest")
-    assert code == 1
-    assert "3 passed, 1 error" in said
-    assert re.search(r"ERROR \S*test_blocks", said)
-    assert "event loops were held up, in seconds: {'this test': 1." in said
 
-
-async def test_a_blocked_loop_of_a_process_fails_the_integration_test_that_started_it(tmp_path: Path) -> None:
-    planted = """
         def test_human(tmp_path):
             start(tmp_path, "2026-11-27 [warning  ] the event loop was held up     seconds=1.75 service=lead")
 
@@ -84,6 +77,12 @@ async def test_a_blocked_loop_of_a_process_fails_the_integration_test_that_start
     """
     code, said = await suite(tmp_path, planted, "tests.conftest", "tests.integration.conftest")
     assert code == 1
-    assert "3 passed, 2 errors" in said
+    assert "6 passed, 3 errors" in said
+    assert set(re.findall(r"^ERROR \S*::(\w+)", said, re.MULTILINE)) == {
+        "test_blocks",
+        "test_human",
+        "test_json",
+    }
+    assert "event loops were held up, in seconds: {'this test': 1." in said
     assert "{'worker.log': 1.75}" in said
     assert "{'worker.log': 1.5}" in said

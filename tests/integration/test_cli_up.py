@@ -84,12 +84,18 @@ def everything(up: Up) -> Watched:
     return Watched(up.pid, *up.pids.values())
 
 
-async def test_up_keeps_its_servers_and_leaves_none(state: dict[str, str]) -> None:
+async def test_up_keeps_its_servers_at_the_ports_they_had_and_leaves_none(
+    state: dict[str, str], unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    had = {name: unused_tcp_port_factory() for name in sorted(SERVERS)}
+    folder(state).mkdir(parents=True)
+    remember_ports(folder(state), had)
     async with codeframe("up", "--sandbox", "none", env=state) as up:
         await up.prints("not at Anthropic")
         assert "SANDBOX NONE" in up.out
         first = fleet(state)
-        assert set(first.servers) == SERVERS
+        assert first.servers == {name: f"127.0.0.1:{port}" for name, port in had.items()}
+        assert (first.pid, first.lead) == (up.process.pid, first.servers["lead"])
         code, out = await told("up", env=state)
         assert code == 1
         assert f"codeframe is up in {folder(state)} already (process {first.pid}, lead {first.lead})" in out
@@ -106,27 +112,10 @@ async def test_up_keeps_its_servers_and_leaves_none(state: dict[str, str]) -> No
         assert answer.json() == {"runs": [], "next_page_token": ""}
 
         processes = everything(fleet(state))
-        up.process.kill()
-        await processes.gone()
-    assert running(folder(state)) is None
-
-
-async def test_stopped_servers_have_their_ports_again(
-    state: dict[str, str], unused_tcp_port_factory: Callable[[], int]
-) -> None:
-    wished = {name: unused_tcp_port_factory() for name in sorted(SERVERS)}
-    folder(state).mkdir(parents=True)
-    remember_ports(folder(state), wished)
-    async with codeframe("up", env=state) as up:
-        await up.prints("ready: ")
-        found = fleet(state)
-        assert found.servers == {name: f"127.0.0.1:{port}" for name, port in wished.items()}
-        assert (found.pid, found.lead) == (up.process.pid, found.servers["lead"])
-        processes = everything(found)
         up.process.send_signal(signal.SIGTERM)
         assert await up.ends() == 0
         await processes.gone()
-        assert not (folder(state) / "up.json").exists()
+    assert not (folder(state) / "up.json").exists()
 
 
 def repository(where: Path) -> Path:
@@ -138,7 +127,9 @@ def repository(where: Path) -> Path:
     return where
 
 
-async def test_a_run_that_is_left_goes_on(state: dict[str, str], tmp_path: Path) -> None:
+async def test_a_run_that_is_left_goes_on_and_its_fleet_serves_others(
+    state: dict[str, str], tmp_path: Path
+) -> None:
     plan = tmp_path / "plan.yaml"
     plan.write_text(PLAN)
     repo = str(repository(tmp_path / "repo"))
@@ -156,6 +147,11 @@ async def test_a_run_that_is_left_goes_on(state: dict[str, str], tmp_path: Path)
     assert processes.alive()
     run_id = run.out.partition("codeframe watch ")[2].partition("`")[0]
 
+    plan.write_text(PLAN.replace("backend", "Painter"))
+    code, out = await told("run", str(plan), "--repo", repo, env=state)
+    assert code == 2
+    assert f"{plan}:6:9: tasks[0].role: does not match" in out
+
     async with codeframe("watch", run_id, env=state) as watch:
         await watch.prints("SANDBOX NONE")
         code, out = await told("cancel", run_id, env=state)
@@ -165,19 +161,6 @@ async def test_a_run_that_is_left_goes_on(state: dict[str, str], tmp_path: Path)
     code, out = await told("down", env=state)
     assert (code, out.startswith("stopping the fleet")) == (0, True)
     await processes.gone()
-
-
-async def test_a_refused_plan_is_bad_usage_and_leaves_nothing(state: dict[str, str], tmp_path: Path) -> None:
-    plan = tmp_path / "plan.yaml"
-    plan.write_text(PLAN.replace("backend", "Painter"))
-    repo = str(repository(tmp_path / "repo"))
-    async with codeframe("run", str(plan), "--repo", repo, env=state) as run:
-        await run.prints("gateway http://")
-        processes = everything(fleet(state))
-        assert await run.ends() == 2
-        assert f"{plan}:6:9: tasks[0].role: does not match" in run.out
-        await processes.gone()
-    assert [path.name for path in (Path(repo) / ".git" / "refs" / "heads").iterdir()] == ["main"]
 
 
 async def test_a_killed_run_takes_its_fleet_along(state: dict[str, str], tmp_path: Path) -> None:
@@ -191,15 +174,21 @@ async def test_a_killed_run_takes_its_fleet_along(state: dict[str, str], tmp_pat
         await processes.gone()
 
 
-async def test_a_fleet_that_is_stopped_under_a_run_is_said(state: dict[str, str], tmp_path: Path) -> None:
+async def test_a_killed_fleet_takes_its_servers_along_and_its_run_says_so(
+    state: dict[str, str], tmp_path: Path
+) -> None:
     plan = tmp_path / "plan.yaml"
     plan.write_text(PLAN)
     repo = str(repository(tmp_path / "repo"))
     async with codeframe("run", str(plan), "--repo", repo, "--sandbox", "none", env=state) as run:
         await run.prints("page: ")
-        assert (await told("down", env=state))[0] == 0
+        up = fleet(state)
+        processes = everything(up)
+        os.kill(up.pid, signal.SIGKILL)
         assert await run.ends() == 1
         assert "`codeframe up` brings them back, and the run goes on" in run.out
+        await processes.gone()
+    assert running(folder(state)) is None
 
 
 async def test_no_key_is_said_before_anything_starts(state: dict[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from codeframe.cli.folder import running
 from services.workers.sandbox import Mode
 from tests.command import told
 from tests.git_project import files_at, git
@@ -94,6 +95,7 @@ async def test_a_role_of_ones_own_does_its_task(
         )
         code, output = await told(*arguments, *sandbox, env=environment)
         assert code == 0, output
+        assert running(tmp_path / "state" / "codeframe") is None, "the servers that it started are stopped"
         assert len(claude.requests()) == 3
     (branch,) = git(repo, "for-each-ref", "--format=%(refname)", "refs/heads/codeframe").split()
     assert files_at(repo, branch) == {".gitignore", *FILES, "docs/manual.md"}
