@@ -1,6 +1,6 @@
 """For every test."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 
 import pytest
 import structlog
@@ -17,12 +17,26 @@ UNMEASURED = (
     "tests/integration/test_cli_up.py",
     "tests/integration/test_compiled.py",
     "tests/integration/test_demo.py",
+    "tests/integration/test_hundred_tasks.py",
     "tests/integration/test_npm_runners.py",
     "tests/integration/test_own_role.py",
     "tests/integration/test_shared_limit.py",
     "tests/integration/test_soak.py",
 )
-"""Whole systems under attack and fault: the branches they reach others reach, too; a tracer costs minutes."""
+"""Whole systems under load, attack and fault: others reach their branches too, and a tracer costs minutes."""
+
+LONGEST = (
+    "tests/interop/",
+    "tests/integration/test_hundred_tasks.py",
+    "tests/integration/test_demo.py",
+    "tests/integration/test_compiled.py",
+    "tests/integration/test_soak.py",
+    "tests/integration/test_own_role.py",
+    "tests/integration/test_cli_up.py",
+    "tests/integration/test_shared_limit.py",
+    "tests/faults/test_git_load.py",
+)
+"""They begin first, then what is no unit test: begun last, one would have the others wait for its end."""
 
 __all__ = ["_logs_before", "_root_of_logs", "pytest_runtest_makereport", "python"]
 
@@ -41,18 +55,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("_time", range(1, times + 1), ids=lambda time: f"time {time}")
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Measure no branches where that costs much and tells nothing."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure no branches where that costs much and tells nothing; begin with what takes longest."""
     for item in items:
         if item.nodeid.startswith(UNMEASURED):
             item.add_marker(pytest.mark.no_cover)
+    items.sort(key=lambda item: (not item.nodeid.startswith(LONGEST), item.nodeid.startswith("tests/unit/")))
 
 
-@pytest.fixture(autouse=True)
-def _unmeasured_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes of a test that is not measured are not either."""
-    if request.node.get_closest_marker("no_cover"):
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """The processes of a test that is not measured are not either, nor those of its module's fixtures."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("no_cover"):
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        return (yield)
 
 
 @pytest.fixture
