@@ -34,7 +34,8 @@ demo: $(READY) ## Runs a plan of coding tasks on a sample repository, start to e
 
 .PHONY: test
 test: $(READY) ## Runs the tests that need no key, but for `make thorough`; fails below 85 % of the branches of services and gateway
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=
+	@# A process more than two cores: some tests wait. A file whole: what its tests share is made once.
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/python -m tests.branches
 
 .PHONY: soak
