@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from services.runtime.lag import Lag, recording_lag
+from tests.integration.lead_stage import house
 from tests.process_logs import ROOT_OF_LOGS, SIZES, longest_lags, written_since
+
+__all__ = ["house"]
 
 MOST = 1.0
 """Seconds for which a loop may keep others waiting."""

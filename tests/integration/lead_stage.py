@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from codeframe.v1 import events_pb2, lead_pb2, lead_pb2_grpc, plan_pb2, state_pb2, status_pb2
 from services.lead.artifacts import ArtifactStore
 from services.lead.fleet import Fleet
@@ -191,3 +193,9 @@ def make_house(folder: Path, **files: str) -> House:
         },
     )
     return House(folder, project)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """A house of a test's own."""
+    return make_house(tmp_path)

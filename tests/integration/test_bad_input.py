@@ -15,11 +15,6 @@ from tests.integration.lead_stage import House, Lead, make_house, task
 COMPLETED = state_pb2.RUN_STATE_COMPLETED
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> House:
-    return make_house(tmp_path)
-
-
 async def refusal(lead: Lead, *tasks: plan_pb2.PlannedTask, **more: Any) -> CodeframeError:
     """How a run is refused, once it is seen that nothing is written."""
     request = {"repository": str(lead.project), **more}

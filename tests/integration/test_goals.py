@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -13,15 +12,10 @@ from codeframe.v1 import evidence_pb2, lead_pb2, plan_pb2, state_pb2
 from services.workers.outcome import Outcome
 from services.workers.work import AttemptRequest, PlanWork
 from tests.git_project import branches, files_at
-from tests.integration.lead_stage import House, Lead, make_house, task
+from tests.integration.lead_stage import House, Lead, task
 
 COMPLETED, FAILED = state_pb2.RUN_STATE_COMPLETED, state_pb2.RUN_STATE_FAILED
 ROLES = ("backend", "frontend", "test", "planner")
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> House:
-    return make_house(tmp_path)
 
 
 def plan(*tasks: plan_pb2.PlannedTask) -> bytes:

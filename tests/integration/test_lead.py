@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,22 +11,15 @@ from google.protobuf.duration_pb2 import Duration
 
 from codeframe.errors import from_rpc_error
 from codeframe.v1 import evidence_pb2, lead_pb2, plan_pb2, state_pb2
-from services.lead.journal import FLEET, Filter
 from services.lead.reads import Reads
 from services.lead.servicer import LeadServicer
-from services.workers.attempts import Retention
 from services.workers.outcome import Outcome
-from services.workers.work import Baseline, PreviousAttempt, ScopeOverride, TaskWork, VerifyWork
+from services.workers.work import PreviousAttempt, ScopeOverride, TaskWork, VerifyWork
 from tests.eventually import eventually
-from tests.git_project import branches, bytes_of, commit_files, files_at, git
+from tests.git_project import branches, bytes_of, files_at
 from tests.integration.lead_stage import House, Lead, make_house, task
 
 COMPLETED, FAILED = state_pb2.RUN_STATE_COMPLETED, state_pb2.RUN_STATE_FAILED
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> House:
-    return make_house(tmp_path)
 
 
 async def states(lead: Lead, run_id: str) -> dict[str, str]:
@@ -181,54 +173,6 @@ async def test_ready_tasks_start_by_priority_then_plan_order(house: House) -> No
         assert order == ["first", "x", "y", "late"]
 
 
-async def test_a_conflict_is_done_again_from_the_head_and_told(house: House) -> None:
-    house.script.files = {"a": {"same.txt": "a's line\n"}, "b.1": {"same.txt": "b's line\n"}}
-    house.script.gate("a", "b.1")
-    async with house.worker() as worker, house.lead(worker) as lead:
-        run = await lead.create(task("a"), task("b"))
-        await house.script.until_running(f"{run.run_id}.a.1", f"{run.run_id}.b.1")
-        house.script.open("a")
-        await lead.until(run.run_id, lambda run: run.counts.completed == 1)
-        house.script.open("b.1")
-        ended = await lead.ended(run.run_id)
-        assert ended.state == COMPLETED
-        first, second = house.script.work("b")
-        assert first.base_commit == run.base_commit
-        assert second.previous
-        assert second.previous.outcome == "conflict"
-        assert "same.txt" in second.previous.message
-        assert "b's line" in second.previous.message
-        assert (await lead.tasks(run.run_id))["b"].retries == 0, "a conflict costs nothing"
-        assert git(house.project, "show", f"{ended.head_commit}:same.txt") == "a's line"
-
-
-async def test_green_alone_and_red_together_is_caught_and_one_is_done_again(house: House) -> None:
-    house.script.files = {
-        "a.1": {"together-1": ""},
-        "b.1": {"together-2": ""},
-        "a.2": {"harmless": ""},
-        "b.2": {"harmless": ""},
-    }
-    house.script.gate("a.1", "b.1")
-    async with house.worker() as worker, house.lead(worker) as lead:
-        run = await lead.create(task("a"), task("b"))
-        await house.script.until_running(f"{run.run_id}.a.1", f"{run.run_id}.b.1")
-        house.script.open("a.1", "b.1")
-        ended = await lead.ended(run.run_id)
-        assert ended.state == COMPLETED, ended.failure
-        (again,) = [work for work in (*house.script.work("a"), *house.script.work("b")) if work.number > 1]
-        assert again.previous
-        assert again.previous.outcome == "integration_failed"
-        assert "together" in again.previous.message
-        assert again.previous.red_tests == "together"
-        assert f"b/together-{1 if again.task_id == 'a' else 2}" in again.previous.diff
-        heads = [each.head_commit for each in await lead.told(run.run_id, "run_status_changed")]
-        for head in [*heads, ended.head_commit]:
-            files = files_at(house.project, head)
-            assert not {"together-1", "together-2"} <= files, "the head is never redder than the base"
-        assert "harmless" in files_at(house.project, ended.head_commit)
-
-
 async def test_a_failure_is_retried_and_told_why(house: House) -> None:
     house.script.endings["a"] = deque([Outcome.VERIFICATION_FAILED, Outcome.STUCK])
     async with house.worker() as worker, house.lead(worker) as lead:
@@ -373,32 +317,6 @@ async def test_a_plan_at_fault_starts_nothing(
         assert not house.script.requests
 
 
-async def test_a_role_that_no_worker_serves_is_said_and_waited_for(house: House) -> None:
-    async with house.worker("one", roles=("backend",)) as one, house.worker("two", roles=("test",)) as two:
-        async with house.lead(one) as lead:
-            run = await lead.create(task("a"), task("b", role="test"))
-            told = await lead.until(run.run_id, lambda run: run.counts.completed == 1)
-            assert list(told.unserved_roles) == ["test"]
-            waiting = (await lead.tasks(run.run_id))["b"]
-            assert waiting.waiting_for == state_pb2.WAITING_FOR_WORKER
-            assert waiting.message == "no worker serves the role test"
-        async with house.lead(one, two) as lead:
-            ended = await lead.ended(run.run_id)
-            assert (ended.state, list(ended.unserved_roles)) == (COMPLETED, [])
-
-
-async def test_a_role_that_no_worker_serves_fails_the_run_where_that_was_asked(house: House) -> None:
-    policy = lead_pb2.UNSERVED_ROLE_POLICY_FAIL
-    async with house.worker(roles=("backend",)) as worker, house.lead(worker) as lead:
-        run = await lead.create(task("a"), task("b", role="test"), unserved_role=policy)
-        ended = await lead.ended(run.run_id)
-        assert (ended.state, ended.failure.reason) == (FAILED, state_pb2.RUN_FAILURE_REASON_NO_WORKER)
-        assert "test" in ended.failure.message
-        served = await lead.create(task("a"), unserved_role=policy, request_id="other")
-        assert (await lead.ended(served.run_id)).state == COMPLETED
-        assert not house.script.work("b")
-
-
 async def test_an_exact_repeat_makes_one_run_and_another_payload_is_refused(house: House) -> None:
     async with house.worker() as worker, house.lead(worker) as lead:
         made = await asyncio.gather(*(lead.create(task("a")) for _ in range(8)))
@@ -407,179 +325,3 @@ async def test_an_exact_repeat_makes_one_run_and_another_payload_is_refused(hous
         await lead.ended(made[0].run_id)
         assert (await lead.create(task("a"))).state == COMPLETED
         await eventually(lambda: list(branches(house.project)) == [made[0].branch])
-
-
-async def test_what_is_red_at_the_base_counts_against_nobody(tmp_path: Path) -> None:
-    house = make_house(tmp_path, red="")
-    async with house.worker() as worker, house.lead(worker) as lead:
-        run = await lead.create(task("a"))
-        assert (await lead.ended(run.run_id)).state == COMPLETED
-        of_base, of_task = house.script.requests
-        assert of_base.checks.baseline is None
-        assert of_task.checks.baseline == Baseline(frozenset({"basic"}), frozenset({"red"}))
-
-
-async def test_a_base_that_cannot_be_set_up_ends_the_run(house: House) -> None:
-    house.script.endings["verify"] = deque([Outcome.SETUP_FAILED])
-    async with house.worker() as worker, house.lead(worker) as lead:
-        run = await lead.create(task("a"))
-        ended = await lead.ended(run.run_id)
-        assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_BASE_UNVERIFIABLE
-        assert "as ordered: setup_failed" in ended.failure.message
-
-
-async def test_a_verification_that_says_nothing_is_sent_again(house: House) -> None:
-    house.script.endings["verify"] = deque([Outcome.INTERNAL, Outcome.INTERRUPTED])
-    async with house.worker() as worker, house.lead(worker) as lead:
-        run = await lead.create(task("a"))
-        assert (await lead.ended(run.run_id)).state == COMPLETED
-
-
-async def test_each_check_of_the_plan_judges_every_candidate(house: House) -> None:
-    other = 'if [ -e a.txt ]; then echo FAIL "no a"; else echo PASS other; fi'
-    commit_files(house.project, {"other.sh": other + "\n"})
-    house.script.gate("a", "b.1")
-    async with house.worker() as worker, house.lead(worker) as lead:
-        run = await lead.create(
-            task("a"), task("b", verification="sh other.sh"), limits=lead_pb2.RunLimits(retries=0)
-        )
-        await house.script.until_running(f"{run.run_id}.a.1", f"{run.run_id}.b.1")
-        house.script.open("b.1")
-        await lead.until(run.run_id, lambda run: run.counts.completed == 1)
-        house.script.open("a")
-        ended = await lead.ended(run.run_id)
-        assert await states(lead, run.run_id) == {"a": "FAILED", "b": "COMPLETED"}
-        failed = (await lead.tasks(run.run_id))["a"]
-        assert failed.reason == evidence_pb2.OUTCOME_INTEGRATION_FAILED
-        assert "no a" in failed.message
-        assert "a.txt" not in files_at(house.project, ended.head_commit)
-
-
-async def test_a_worker_that_drains_is_given_nothing_more(house: House) -> None:
-    async with house.worker("one") as one, house.worker("two") as two:
-        one.attempts.draining = True
-        async with house.lead(one, two) as lead:
-            run = await lead.create(task("a"), task("b"))
-            assert (await lead.ended(run.run_id)).state == COMPLETED
-            assert {each.agent_id for each in await lead.attempts(run.run_id)} == {"two/backend"}
-            listed = (await lead.stub.ListWorkers(lead_pb2.ListWorkersRequest())).workers
-            assert {each.name: each.state for each in listed} == {
-                "one": state_pb2.AGENT_STATE_DRAINING,
-                "two": state_pb2.AGENT_STATE_IDLE,
-            }
-
-
-async def test_a_worker_without_a_key_serves_nothing_and_says_why(house: House) -> None:
-    async with house.worker("one", slots=3) as one, house.worker("two", roles=("test",)) as two:
-        lacking = replace(one.attempts.capability, model_problem="set ANTHROPIC_API_KEY")
-        able, one.attempts.capability = one.attempts.capability, lacking
-        async with house.lead(one, two) as lead:
-            run = await lead.create(task("a"))
-            waiting = await lead.until(run.run_id, lambda run: bool(run.unserved_roles))
-            assert list(waiting.unserved_roles) == ["backend"]
-            assert waiting.unserved_reason == f"one at {one.address}: set ANTHROPIC_API_KEY"
-            workers = (await lead.stub.ListWorkers(lead_pb2.ListWorkersRequest())).workers
-            assert {each.name: each.problem for each in workers} == {
-                "one": "set ANTHROPIC_API_KEY",
-                "two": "",
-            }
-            refused = await lead.create(
-                task("a"), unserved_role=lead_pb2.UNSERVED_ROLE_POLICY_FAIL, request_id="refused"
-            )
-            ended = await lead.ended(refused.run_id)
-            assert ended.failure.reason == state_pb2.RUN_FAILURE_REASON_NO_WORKER
-            assert "set ANTHROPIC_API_KEY; then create the run again" in ended.failure.message
-            one.attempts.capability = able
-            assert (await lead.ended(run.run_id)).state == COMPLETED
-            assert not [each for each in await lead.attempts(run.run_id) if each.outcome == 0]
-
-
-async def test_a_refused_attempt_is_bound_elsewhere_and_costs_nothing(house: House) -> None:
-    house.script.gate("a")
-    async with (
-        house.worker("one", slots=3, retention=Retention(unreleased=0)) as one,
-        house.worker("two", slots=1) as two,
-        house.lead(one, two) as lead,
-    ):
-        run = await lead.create(task("a"), task("b"))
-        await house.script.until_running(f"{run.run_id}.a.1")
-
-        async def refused() -> bool:
-            messages = [each.message for each in await lead.told(run.run_id, "task_status_changed")]
-            return any(
-                message.startswith("NO_FREE_SLOT: attempts that ended hold too much") for message in messages
-            )
-
-        while not await refused():
-            await lead.journal.changed((await lead.journal.bounds()).head)
-        house.script.open("a")
-        assert (await lead.ended(run.run_id)).state == COMPLETED
-        done = {each.task_id: each for each in await lead.attempts(run.run_id) if each.task_id}
-        assert {name: (each.agent_id, each.number) for name, each in done.items()} == {
-            "a": ("two/backend", 1),
-            "b": ("two/backend", 1),
-        }
-
-
-async def test_the_fleet_tells_each_fact_once_over_restarts_of_the_lead(house: House) -> None:
-    async with house.worker("one", roles=("backend", "test")) as worker:
-        for _ in range(3):
-            async with house.lead(worker) as lead:
-                await lead.fleet.changed(0)
-        async with house.lead(worker) as lead:
-            run = await lead.create(task("a"))
-            await lead.ended(run.run_id)
-
-            async def idle_again() -> bool:
-                told = await lead.told(FLEET, "agent_status_changed")
-                return bool(told[-1].status == state_pb2.AGENT_STATE_IDLE) and len(told) > 3
-
-            while not await idle_again():
-                await lead.journal.changed((await lead.journal.bounds()).head)
-            created = await lead.told(FLEET, "agent_created")
-            assert [(each.agent_id, each.agent_type) for each in created] == [
-                ("one/backend", "backend"),
-                ("one/test", "test"),
-            ]
-            told = await lead.told(FLEET, "agent_status_changed")
-            of_tests = [each.status for each in told if each.agent_id == "one/test"]
-            assert of_tests == [state_pb2.AGENT_STATE_IDLE]
-            of_backend = [each.status for each in told if each.agent_id == "one/backend"]
-            idle, working = state_pb2.AGENT_STATE_IDLE, state_pb2.AGENT_STATE_WORKING
-            assert of_backend == [idle, working] * (len(of_backend) // 2) + [idle]
-            in_run = await lead.told(run.run_id, "agent_status_changed")
-            assert [(each.agent_id, each.current_task_id) for each in in_run] == [("one/backend", "a")]
-
-
-async def test_a_lead_that_starts_after_a_trim_tells_its_fleet_again(house: House) -> None:
-    async with house.worker("one", roles=("backend",)) as worker:
-        async with house.lead(worker) as lead:
-            await lead.fleet.changed(0)
-            assert [each.agent_id for each in await lead.told(FLEET, "agent_created")] == ["one/backend"]
-            oldest = (await lead.journal.bounds()).head
-            await lead.journal.trim(oldest)
-        async with house.lead(worker) as lead:
-            await lead.fleet.changed(0)
-            kept = (await lead.journal.entries(oldest, Filter(runs=frozenset({FLEET})))).entries
-            assert [entry.record.kind for entry in kept] == ["agent_created", "agent_status_changed"]
-            run = await lead.create(task("a"))
-            assert (await lead.ended(run.run_id)).state == COMPLETED
-        async with house.lead(worker) as lead:
-            await lead.fleet.changed(0)
-            kept = (await lead.journal.entries(oldest, Filter(runs=frozenset({FLEET})))).entries
-            assert [entry.record.kind for entry in kept].count("agent_created") == 1
-
-
-async def test_a_worker_that_went_while_the_lead_was_down_is_told_unreachable(house: House) -> None:
-    async with house.worker("one", roles=("backend",)) as worker, house.lead(worker) as lead:
-        await lead.fleet.changed(0)
-    async with house.lead(worker) as lead:
-        await lead.fleet.changed(0)
-        told = await lead.told(FLEET, "agent_status_changed")
-        assert [each.status for each in told] == [
-            state_pb2.AGENT_STATE_IDLE,
-            state_pb2.AGENT_STATE_UNREACHABLE,
-        ]
-        (listed,) = lead.fleet.workers()
-        assert listed.state == state_pb2.AGENT_STATE_UNREACHABLE
-        assert "UNAVAILABLE" in listed.problem

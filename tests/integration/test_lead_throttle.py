@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from services.lead.fleet import Rounds
 from services.workers.model.gate import Pause
 from services.workers.outcome import Outcome
 from tests.eventually import eventually
-from tests.integration.lead_stage import House, Lead, make_house, task
+from tests.integration.lead_stage import House, Lead, task
 
 FAMILY = "claude-scripted"
 QUICK = Rounds(every=0.1)
@@ -32,11 +31,6 @@ class Provider:
 
     def __call__(self) -> Sequence[Pause]:
         return [Pause(self.key, FAMILY, self.until)] if self.until > datetime.now(UTC) else []
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> House:
-    return make_house(tmp_path)
 
 
 async def waits_for_provider(lead: Lead, run_id: str, task_id: str) -> lead_pb2.Task:
