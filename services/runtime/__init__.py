@@ -26,6 +26,9 @@ A service's `__main__` reads top-down:
 - `interceptors`: that table at the edge, and protovalidate before every handler; `Server` has them.
 - `logs`: human or JSON; bind run, task and attempt with `structlog.contextvars.bound_contextvars`.
 - `channel`: `open_channel(address)`, a client channel to another service.
+- `git`: `Git(environ).run(...)`, with nothing of the user's; `clone`: a bare `Clone` of a repository;
+  `child`: the trusted child process below both.
+- `prices`: the price table, and `Prices.of(model)`.
 - `lag`: `recording_lag()`, how long the event loop kept others waiting; `run_process` logs what held it up.
 - `stacks`: on SIGUSR1 a process writes every thread's and every task's stack to standard error, and goes on.
 

@@ -1,9 +1,9 @@
 """Setup: making a checkout able to run the project's checks.
 
-    setup = Setup(sandbox, cache=data_folder.environments, toolchain=find_toolchain()) environment = await
-    setup.prepare(base_checkout, verification=checks.verification, command=checks.setup) environment =
-    await setup.prepare(base_checkout, paths=checks.setup_paths, repository=request.repository) result =
-    await sandbox.run(environment.command("python -m pytest", checkout))
+    setup = Setup(sandbox, data.environments, find_toolchain())
+    environment = await setup.prepare(base, verification=checks.verification, command=checks.setup)
+    environment = await setup.prepare(base, paths=checks.setup_paths, repository=request.repository)
+    result = await sandbox.run(environment.command("python -m pytest", checkout))
 
 `prepare` is given a checkout of the commit whose lock files count: the run's base, or an attempt's own
 tree where its task may change dependencies. What it makes is cached by the digest of command and lock

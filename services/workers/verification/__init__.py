@@ -3,7 +3,6 @@
     report = await verify(sandbox, environment, checkout, command, report=path, timeout=300)
     judgement = judge(report, checks.baseline, tests_may_go=False)
     judgement.outcome  # SUCCEEDED, VERIFICATION_FAILED, NO_TESTS, TIMED_OUT or SETUP_FAILED
-    baseline = baseline_of(report)  # of the run's base
     narrower = narrowed(command, paths, checkout) or command  # what run_tests runs
 
 A verification is a shell line, run at the root of a checkout. `verify` raises `SandboxError` where it
@@ -12,7 +11,7 @@ cannot be run at all; red tests, a report that is missing and a timeout are what
 """
 
 from services.workers.verification.defect import defect_of
-from services.workers.verification.judge import Judgement, baseline_of, judge
+from services.workers.verification.judge import Judgement, judge
 from services.workers.verification.narrow import narrowed
 from services.workers.verification.report import TestCase, TestReport, TestState
 from services.workers.verification.verify import verify
@@ -22,7 +21,6 @@ __all__ = [
     "TestCase",
     "TestReport",
     "TestState",
-    "baseline_of",
     "defect_of",
     "judge",
     "narrowed",

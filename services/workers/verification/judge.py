@@ -31,12 +31,6 @@ class Judgement:
         return self.outcome is Outcome.SUCCEEDED
 
 
-def baseline_of(report: TestReport) -> Baseline:
-    """What the report of a run's base says of its tests."""
-    red = frozenset((*report.failed, *report.errors))
-    return Baseline(frozenset(report.passed), red, frozenset(report.steering))
-
-
 def judge(report: TestReport, baseline: Baseline | None = None, *, tests_may_go: bool = False) -> Judgement:
     """Judge a report by what is known of the tests; with no baseline, as if nothing was.
 

@@ -10,7 +10,8 @@ import pytest
 from services.workers.outcome import Outcome
 from services.workers.sandbox import Limits, Mode, Sandbox
 from services.workers.setup import Environment, OperatorSettings, Setup, find_toolchain
-from services.workers.verification import TestReport, baseline_of, judge, narrowed, verify
+from services.workers.verification import TestReport, judge, narrowed, verify
+from services.workers.work import Baseline
 from tests.sandboxes import each_mode
 from tests.wheelhouse import make_wheels
 
@@ -283,7 +284,7 @@ async def test_a_baseline_taken_and_judged_by(check: Check) -> None:
     before = await check(
         {"test_a.py": "def test_kept(): pass\ndef test_red(): assert 0\ndef test_gone(): pass\n"}
     )
-    baseline = baseline_of(before)
+    baseline = Baseline(frozenset(before.passed), frozenset((*before.failed, *before.errors)))
     assert judge(before, baseline).green, "red at the base counts against nobody"
     after = await check({"test_a.py": "def test_kept(): pass\ndef test_red(): assert 0\n"})
     judgement = judge(after, baseline)
