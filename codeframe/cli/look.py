@@ -74,6 +74,8 @@ async def _runs(address: str, project: str) -> None:
         async for each in client.runs(project):
             created = each.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M")
             completed = f"{each.counts.completed}/{each.counts.total}"
+            if each.counts.unverified:
+                completed += f", {each.counts.unverified} UNVERIFIED"
             title = Text(each.title, overflow="ellipsis", no_wrap=True)
             table.add_row(each.run_id, each.project, run_state(each.state), completed, created, title)
     console.print(table)

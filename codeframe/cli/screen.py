@@ -23,6 +23,7 @@ COLOURS = {
     "cancelled": "magenta",
     "skipped": "magenta",
 }
+UNVERIFIED = "yellow"  # never green, though completed
 REDRAW_SECONDS = 0.2
 # Where not all tasks fit, those that are worked on come first, then what failed, what waits, what is done.
 _INTEREST = {
@@ -82,7 +83,8 @@ class Screen:
         shown = _most_interesting(list(self._view.tasks.values()), rows)
         for each in shown:
             task, state = each.task, task_state(each.task.state)
-            coloured = Text(state, style=COLOURS.get(state, ""))
+            colour = UNVERIFIED if task.unverified and state == "completed" else COLOURS.get(state, "")
+            coloured = Text(state, style=colour)
             table.add_row(task.task_id, task.role, coloured, task.agent_id, Text(each.what))
         rest = len(self._view.tasks) - len(shown)
         more = [Text(f"… and {rest} more tasks", style="dim")] if rest else []

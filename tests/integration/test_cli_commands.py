@@ -137,7 +137,9 @@ async def test_show_says_what_nothing_verified(lead: CannedLead) -> None:
     result.ClearField("verifications")
     async with serve(lead) as address:
         code, out = await told("show", "r1", "--lead", address)
+        _, listed = await told("runs", "--lead", address)
     assert code == 0
+    assert "1/2, 1 UNVERIFIED" in listed
     assert "green" not in out
     row = next(line for line in out.splitlines() if line.lstrip().startswith("db"))
     assert "completed UNVERIFIED" in row

@@ -81,6 +81,17 @@ def test_a_pause_that_held_before_is_told_by_the_workers() -> None:
     assert view.paused(datetime(2026, 11, 1, 12, tzinfo=UTC)) == [told]
 
 
+def test_what_nothing_verified_is_never_shown_green() -> None:
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=100, color_system="standard")
+    green, done = "\x1b[32m", state_pb2.TASK_STATE_COMPLETED
+    terminal.print(Screen(view_of(task("docs", state=done, unverified=True)), terminal).picture())
+    assert "UNVERIFIED" in shown.getvalue()
+    assert green not in shown.getvalue()
+    terminal.print(Screen(view_of(task("api", state=done)), terminal).picture())
+    assert green in shown.getvalue()
+
+
 def test_each_transition_of_a_task_is_a_line() -> None:
     view = view_of(task(state=state_pb2.TASK_STATE_PENDING, depends_on=["model"]))
     told = [
