@@ -77,7 +77,7 @@ def test_it_says_where_it_serves_and_stops_when_told(
     assert url.startswith("http://127.0.0.1:")
     assert "One." in http.post(f"{url}/v1/messages", json=asked(1)).text
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in errors
     assert list(temporary.iterdir()) == []
@@ -89,7 +89,7 @@ def test_it_stops_with_its_parent(start: Start) -> None:
     assert process.stdin is not None
     process.stdin.close()
     process.stdin = None
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=60) == 0
 
 
 def test_a_kill_loses_no_line_of_the_bill(start: Start, http: httpx2.Client, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_what_keeps_it_from_serving_is_one_line(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         real = {"TAKEN": str(taken.getsockname()[1]), "FILE": str(tmp_path / "hello.yaml")}
         process, _ = start(*(real.get(word, word) for word in more), ready=False)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said in errors
     assert errors.count("\n") == 1
