@@ -6,6 +6,7 @@ from bench.process import SETTINGS, until_parent_ends
 from bench.task import INCARNATION, MODEL, ROLE, SLOTS
 from codeframe.v1 import worker_pb2_grpc
 from services.runtime.logs import configure_logs
+from services.runtime.process import spare_collections
 from services.runtime.server import Server
 from services.workers.attempts import Attempts, Capability, Perform
 from services.workers.clock import SystemClock
@@ -15,6 +16,7 @@ from services.workers.servicer import Identity, WorkerServicer
 async def serve(perform: Perform, model_url: str) -> None:
     """Serve until the parent ends."""
     configure_logs("bench", SETTINGS.log_format, SETTINGS.log_level)
+    spare_collections()
     server = Server(SETTINGS, ("codeframe.v1.WorkerService",))
     async with asyncio.TaskGroup() as group:
         capability = Capability((ROLE,), SLOTS, "none")

@@ -1,7 +1,7 @@
 """Amounts: what may be spent, and what was. Pure; the API's messages of the same names are made elsewhere."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -94,8 +94,9 @@ def dollars(micros: int) -> str:
     return f"${micros / MICROS:,.2f}" if in_cents else f"${micros / MICROS:.6f}"
 
 
-def _each(amounts: Charge | Budget) -> Iterator[Any]:
-    return (getattr(amounts, field.name) for field in fields(amounts))
+def _each(amounts: Charge | Budget) -> tuple[Any, ...]:
+    """Its kinds of amounts, in the order in which both have them."""
+    return amounts.tokens, amounts.cost_micros, amounts.turns, amounts.wall_time
 
 
 def _pairs(budget: Budget, charge: Charge) -> Iterator[tuple[Any, Any]]:

@@ -27,13 +27,22 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     id that the client gets instead of its text. CancelledError passes.
     """
 
+    def __init__(self) -> None:
+        self._guarded: dict[str, Handler] = {}
+        """By method, of those that are served: they stay the same for as long as the server lives."""
+
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
         method = handler_call_details.method
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return _not_served(method)
+        if (guarded := self._guarded.get(method)) is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return _not_served(method)
+            guarded = self._guarded[method] = self._guard(method, handler)
+        return guarded
+
+    def _guard(self, method: str, handler: Handler) -> Handler:
         if handler.request_streaming:
             return handler  # reflection's; no method of ours streams requests
         if handler.response_streaming:

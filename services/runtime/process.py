@@ -1,6 +1,7 @@
 """A server process from its settings to its exit code."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ def run_process(service: str, main: Coroutine[Any, Any, None], settings: ServerS
     """Run a server to its end. Exits 1 with one clear line where it cannot start."""
     configure_logs(service, settings.log_format, settings.log_level)
     install_child_watcher()
+    spare_collections()
     code = 0
     try:
         asyncio.run(_observed(main))
@@ -71,6 +73,16 @@ def install_child_watcher() -> None:
     """On Python 3.11, wait for child processes by pidfd: else each would cost a thread."""
     if sys.version_info < (3, 12):
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+
+
+def spare_collections() -> None:
+    """Have the garbage collector leave alone what was imported, and look at the rest less often.
+
+    A server's work makes tens of thousands of objects that live as long as a call: with the defaults they
+    are looked at again and again while they live, which took a seventh of a worker's processor time.
+    """
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 10)
 
 
 class Stop:

@@ -1,6 +1,5 @@
 """The agent: asks its model, does what it says, shows it what came of that, until the work is verified."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 from services.workers.broadcast import (
@@ -188,12 +187,12 @@ class WorkerAgent:
         return UserMessage(await self._toolbox.run(reply.calls))
 
     def _tell(self, message: UserMessage) -> None:
-        self._conversation = replace(self._conversation, messages=(*self._conversation.messages, message))
+        self._conversation = self._conversation.with_message(message)
         results = [{"call": r.call_id, "text": r.text, "error": r.is_error} for r in message.results]
         self._note("user", results=results, text=message.text)
 
     def _hear(self, reply: Reply) -> None:
-        self._conversation = replace(self._conversation, messages=(*self._conversation.messages, reply))
+        self._conversation = self._conversation.with_message(reply)
         self._note("reply", content=reply.content, stop=reply.stop.value, request=reply.request_id)
 
     def _note(self, kind: str, **said: object) -> None:

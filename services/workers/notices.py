@@ -45,7 +45,7 @@ class NoticeLog:
         self._bytes_limit = size
         self._log: list[LoggedNotice] = []
         self._last_step = clock.monotonic()
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None  # where somebody waits for it
         self._closed = False
         self.size = 0
 
@@ -84,7 +84,7 @@ class NoticeLog:
                 yield Batch(batch, self._idle())
             if self._closed:
                 return
-            changed = self._changed
+            changed = self._changed = self._changed or asyncio.Event()
             try:
                 async with asyncio.timeout(heartbeat):
                     await changed.wait()
@@ -105,8 +105,9 @@ class NoticeLog:
         return timedelta(seconds=self._clock.monotonic() - self._last_step)
 
     def _tell(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
 def _clipped(notice: Notice) -> Notice:

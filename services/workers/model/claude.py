@@ -11,7 +11,14 @@ from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
-from anthropic import APIStatusError, AsyncAnthropic, AsyncStream, DefaultAioHttpClient, Timeout
+from anthropic import (
+    APIStatusError,
+    AsyncAnthropic,
+    AsyncStream,
+    DefaultAioHttpClient,
+    RequestOptions,
+    Timeout,
+)
 
 from codeframe.model_family import model_family
 from services.runtime.prices import Prices, Tokens, our_prices
@@ -63,7 +70,11 @@ class ClaudeModel:
         self._max_tokens = max_tokens
         self._gates: dict[str, Gate] = {}
         self._prices = prices or our_prices()
+        # Whole, or the client would join it anew for each request.
+        self._url = f"{base_url.rstrip('/')}{MESSAGES}"
         timeout = Timeout(patience.stall, connect=patience.connect)
+        # All of them: for each that is left out, the client makes a deep copy of its default, each time.
+        self._options = RequestOptions(headers={}, max_retries=0, timeout=timeout)
         self._client = AsyncAnthropic(
             api_key=key,
             base_url=base_url,
@@ -158,11 +169,12 @@ class ClaudeModel:
         event, which takes twice the time of all the rest. So they get JSON, and give bytes.
         """
         response = await self._client.post(
-            MESSAGES,
+            self._url,
             cast_to=httpx2.Response,
             content=body_of(conversation, self._max_tokens),
             stream=True,
             stream_cls=AsyncStream[object],
+            options=self._options,
         )
         return cast("httpx2.Response", response)  # as `cast_to` asks for
 

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.workers.work import ModelUsage
@@ -16,7 +16,7 @@ class ToolSpec:
 
     name: str
     description: str
-    input_schema: Json
+    input_schema: Json = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,10 @@ class Conversation:
     system: str
     tools: tuple[ToolSpec, ...]
     messages: tuple[UserMessage | Reply, ...]
+
+    def with_message(self, message: UserMessage | Reply) -> "Conversation":
+        """The conversation with one more message at its end."""
+        return Conversation(self.model, self.system, self.tools, (*self.messages, message))
 
 
 class ConversationTooLong(Exception):

@@ -1,9 +1,11 @@
 """A conversation as the provider's Messages request: a stable prefix, marked for its cache."""
 
 import json
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from services.workers.model.conversation import Conversation, Reply, UserMessage
+from services.workers.model.conversation import Conversation, Reply, ToolSpec, UserMessage
 
 Block = dict[str, Any]  # as JSON
 CACHED: Block = {"cache_control": {"type": "ephemeral"}}
@@ -12,19 +14,30 @@ CACHED_USER_MESSAGES = 2  # this turn's, to be found by the next; and the last t
 
 def body_of(conversation: Conversation, max_tokens: int) -> bytes:
     """The request's JSON, which asks for a stream."""
-    body = {
-        "model": conversation.model,
-        "max_tokens": max_tokens,
-        # The same in every turn and attempt of a role.
-        "system": [{"type": "text", "text": conversation.system, **CACHED}],
-        "tools": _tools(conversation),
-        "messages": _messages(conversation),
-        "stream": True,
-    }
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    fields = (
+        f'"model":{_json(conversation.model)},"max_tokens":{max_tokens}',
+        _prefix(conversation.system, conversation.tools),
+        f'"messages":{_json(messages_of(conversation))},"stream":true',
+    )
+    return f"{{{','.join(fields)}}}".encode()
 
 
-def _tools(conversation: Conversation) -> list[Block]:
+@lru_cache(maxsize=32)
+def _prefix(system: str, tools: tuple[ToolSpec, ...]) -> str:
+    """The fields that are the same in every turn and attempt of a role."""
+    return f'"system":{_json(system_of(system))},"tools":{_json(tools_of(tools))}'
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def system_of(system: str) -> list[Block]:
+    """The system prompt."""
+    return [{"type": "text", "text": system, **CACHED}]
+
+
+def tools_of(specs: Sequence[ToolSpec]) -> list[Block]:
     """The tools, strict, in their order."""
     tools: list[Block] = [
         {
@@ -33,14 +46,14 @@ def _tools(conversation: Conversation) -> list[Block]:
             "input_schema": spec.input_schema,
             "strict": True,
         }
-        for spec in conversation.tools
+        for spec in specs
     ]
     if tools:
         tools[-1].update(CACHED)
     return tools
 
 
-def _messages(conversation: Conversation) -> list[Block]:
+def messages_of(conversation: Conversation) -> list[Block]:
     """All messages. With those of system and tools, four cache breakpoints at most."""
     messages: list[Block] = []
     for message in conversation.messages:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from services.workers.desk import Workspace
@@ -39,6 +40,11 @@ MAX_CALLS = 50  # in one turn
 NOT_DONE = "not done, because another tool call of this turn was refused; nothing was written"
 
 
+@lru_cache(maxsize=32)
+def _specs(names: tuple[str, ...]) -> tuple[ToolSpec, ...]:
+    return tuple(TOOLS[name].spec for name in names)
+
+
 class WriteScope(Protocol):
     """What may be written."""
 
@@ -66,7 +72,7 @@ class Toolbox:
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
         """What the model is told, always in the same order."""
-        return tuple(tool.spec for tool in self._tools.values())
+        return _specs(tuple(self._tools))
 
     async def run(self, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
         """Do the calls of one turn, in their order, and return a result for each.

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.runtime.channel import open_channel
 
 SERVICE = """
-import asyncio, click, time
+import asyncio, click, gc, time
 from services.runtime.process import CannotStart, run_process
 from services.runtime.server import Server
 from services.runtime.settings import ServerCommand, server_options
@@ -37,6 +37,8 @@ async def serve(settings, ending):
         await asyncio.sleep(0)
         time.sleep(0.8)
         return
+    if ending == "collections":
+        raise CannotStart(f"{gc.get_freeze_count() > 10_000} {gc.get_threshold()[0] > 700}")
     if ending == "group":
         async with asyncio.TaskGroup() as group:
             group.create_task(refuse())
@@ -238,3 +240,9 @@ async def test_a_loop_that_is_held_up_says_so(start: Start) -> None:
     found = re.search(r"the event loop was held up +seconds=([\d.]+)", said)
     assert found, said
     assert float(found[1]) > 0.5
+
+
+async def test_what_was_imported_is_never_collected_and_the_rest_less_often(start: Start) -> None:
+    process = await start("--ending", "collections")
+    assert process.stderr is not None
+    assert "True True" in (await process.stderr.read()).decode()

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -212,6 +213,18 @@ async def test_the_request_is_strict_cached_and_without_sampling() -> None:
     }
     assert json.dumps(second).count("cache_control") == 4
     assert asked.served.headers[0]["authorization"] == f"Bearer {KEY}"
+
+
+async def test_each_turn_is_asked_with_its_own_prompt_and_tools() -> None:
+    other = replace(SPEC, input_schema={"type": "object", "properties": {}})
+    asked_with = [("s", (SPEC,)), ("s", (other,)), ("t", (other,)), ("s", (SPEC,)), ("s", ())]
+    async with asking(*(says("ok") for _ in asked_with)) as asked:
+        for system, tools in asked_with:
+            await asked.turn(Conversation("m", system, tools, (UserMessage(text="Do it."),)))
+    sent: list[Any] = asked.served.bodies
+    assert [
+        (body["system"][0]["text"], [tool["input_schema"] for tool in body["tools"]]) for body in sent
+    ] == [(system, [tool.input_schema for tool in tools]) for system, tools in asked_with]
 
 
 async def test_breakpoints_stay_four_however_long_the_conversation() -> None:
