@@ -1,36 +1,35 @@
 """python -m bench.threaded THREADS MODEL_PORT: the way that ours replaces: synchronous agents in an executor.
 
-It does what ours does and no more: the same edge, servicer and attempts, prompt, request, stream, notices,
-transcript and result. Threads broadcast into the loop and wait for nobody, as what is replaced did; all share
-one client. The only module of this project that has threads.
+It does what ours does and no more: the same edge, servicer and attempts, prompt, request, notices, transcript
+and result. It asks as a synchronous agent does, by the SDK's own `messages.stream` and its final message; how
+ours asks (services.workers.model) is a part of what is measured. Threads broadcast into the loop and wait for
+nobody, as what is replaced did; all share one client, with connections for all of them. The only module of
+this project that has threads.
 """
 
 import asyncio
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-import httpx2
-from anthropic import Anthropic, DefaultHttpxClient, Stream
+from anthropic import Anthropic, DefaultHttpxClient
+from anthropic.types import MessageParam, TextBlockParam, ToolParam
 
 from bench.task import KEY, MODEL, ROLE, NoWorkspace, result
 from bench.worker import serve
 from services.workers.broadcast import Activity, Broadcast, Notice, Phase, TaskInProgress, TurnPaid
 from services.workers.desk import AgentRecord
 from services.workers.halt import Halt
-from services.workers.model.claude import MAX_TOKENS, MESSAGES
-from services.workers.model.conversation import Conversation, Reply, UserMessage
-from services.workers.model.events import EventDecoder
-from services.workers.model.request import body_of
-from services.workers.model.stream import ReplyStream
+from services.workers.model.claude import MAX_TOKENS, REQUEST_ID
+from services.workers.model.conversation import Conversation, Reply, Stop, UserMessage
+from services.workers.model.request import messages_of, system_of, tools_of
 from services.workers.prompt import first_prompt, system_prompt
 from services.workers.roles.role import Role, load_role
 from services.workers.tools.toolbox import Toolbox
 from services.workers.transcript import Transcript
-from services.workers.work import AttemptRequest, TaskResult, TaskWork, TurnUsage
+from services.workers.work import AttemptRequest, ModelUsage, TaskResult, TaskWork, TurnUsage
 
 
 class ThreadedAgent:
@@ -71,33 +70,31 @@ class ThreadedAgent:
 
     def _ask(self, conversation: Conversation) -> tuple[Reply, TurnUsage]:
         started = _now()
-        response = cast(
-            "httpx2.Response",
-            self._client.post(
-                MESSAGES,
-                cast_to=httpx2.Response,
-                content=body_of(conversation, MAX_TOKENS),
-                stream=True,
-                stream_cls=Stream[object],
-            ),
+        with self._client.messages.stream(
+            model=conversation.model,
+            max_tokens=MAX_TOKENS,
+            system=cast("list[TextBlockParam]", system_of(conversation.system)),
+            tools=cast("list[ToolParam]", tools_of(conversation.tools)),
+            messages=cast("list[MessageParam]", messages_of(conversation)),
+        ) as stream:
+            message = stream.get_final_message()
+            request_id = stream.response.headers.get(REQUEST_ID, "")
+        content = tuple(block.to_dict() for block in message.content)
+        text = "".join(block.text for block in message.content if block.type == "text")
+        took, told = _now() - started, message.usage
+        usage = ModelUsage(
+            message.model,
+            turns=1,
+            input_tokens=told.input_tokens,
+            output_tokens=told.output_tokens,
+            cache_write_tokens=told.cache_creation_input_tokens or 0,
+            cache_read_tokens=told.cache_read_input_tokens or 0,
         )
-        with closing(response):
-            stream = ReplyStream(conversation.model, response.headers.get("request-id", ""))
-            _read(response, stream)
-        reply = stream.reply()
-        return reply, TurnUsage(1, stream.usage, (reply.request_id,), _now() - started)
+        reply = Reply(content, text, (), Stop(message.stop_reason), request_id)
+        return reply, TurnUsage(1, usage, (request_id,), took)
 
     def _note(self, kind: str, **said: object) -> None:
         self._transcript.add(_now(), kind, **said)
-
-
-def _read(response: httpx2.Response, stream: ReplyStream) -> None:
-    decoder = EventDecoder()
-    for piece in response.iter_bytes():
-        for event in decoder.feed(piece):
-            stream.take(event)
-            if stream.ended:
-                return
 
 
 class ThreadedWork:

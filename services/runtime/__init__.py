@@ -17,8 +17,9 @@ A service's `__main__` reads top-down:
 
 - `settings`: `ServerCommand`, `server_options`, `ServerSettings`: flags and CODEFRAME_* variables;
   a bad one is one line and exit code 2.
-- `process`: `run_process(service, coroutine, settings)`: logs, child watcher, loop; `CannotStart(line)` from
-  anywhere in it is that one line and exit code 1. `stop_on_signals` for a process without a gRPC server.
+- `process`: `run_process(service, coroutine, settings)`: logs, child watcher, collector, loop;
+  `CannotStart(line)` from anywhere in it is that one line and exit code 1.
+  `stop_on_signals` for a process without a gRPC server.
 - `server`: `Server(settings, services, ages_connections=False)` with `.grpc`, `.address`, `.run(drain)`, and
   `.start()` alone for tests. It has our channel options, health, reflection and a two-stage stop.
 - `errors`: `ServiceError` and its kinds (`NotFound("RUN_NOT_FOUND", "no run x")`), which servicers raise;
