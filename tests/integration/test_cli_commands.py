@@ -186,7 +186,8 @@ async def test_show_has_the_evidence(lead: CannedLead) -> None:
         "SCRIPTED: replies came from a scripted stand-in, not from a model",
         "the model was asked at http://127.0.0.1:9, not at Anthropic",
         "total           claude-x      3  1,000           0         0   50  cost unknown",
-        "git diff bbbbbbbbbb..codeframe/r1/head",
+        "git fetch /nowhere/shop codeframe/r1/head",
+        "git diff bbbbbbbbbb..FETCH_HEAD",
     ):
         assert part in out
 

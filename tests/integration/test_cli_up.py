@@ -195,7 +195,8 @@ async def test_no_key_is_said_before_anything_starts(state: dict[str, str], tmp_
     del state["ANTHROPIC_BASE_URL"]
     plan = tmp_path / "plan.yaml"
     plan.write_text(PLAN)
-    code, out = await told("run", str(plan), "--repo", str(tmp_path), env=state)
+    repo = repository(tmp_path / "repo")
+    code, out = await told("run", str(plan), "--repo", str(repo), env=state)
     assert code == 2
     assert "ANTHROPIC_API_KEY is not set" in out
     assert not (folder(state) / "logs").exists()
