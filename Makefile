@@ -62,7 +62,7 @@ attack: $(READY) ## Tries to have bad work accepted, and to do harm from inside 
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -p no:randomly -m "not live" tests/attack
 
 .PHONY: thorough
-thorough: $(READY) ## Runs what takes too long for `make test`: npm's test runners, a goal's whole demo, every attack
+thorough: $(READY) ## Runs what takes too long for `make test`: npm's test runners, Go, a goal's whole demo, every attack
 	$(BIN)/python -m pytest -m "thorough and not live"
 
 # Each check is a target of its own, so that `make lint` and the like work alone.

@@ -163,6 +163,7 @@ def files_of(folder: Path) -> set[str]:
 STRICTEST = Mode.SANDLOCK if allows(Mode.SANDLOCK) else Mode.BUBBLEWRAP
 
 
+@pytest.mark.thorough  # Go compiles its standard library first: half a minute of a core
 @needs_go
 @pytest.mark.parametrize("sandbox", [STRICTEST], indirect=True)
 async def test_go(setup: Setup, sandbox: Sandbox, write: Write, go_proxy: Path) -> None:

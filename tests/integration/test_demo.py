@@ -114,6 +114,7 @@ def test_the_demo_of_a_goal_shows_its_plan_and_does_it(tmp_path: Path) -> None:
     assert branches_of_the_demo(tmp_path / "demo") == ["head"], "every attempt was merged"
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(120)
 def test_a_demo_that_is_stopped_leaves_nothing_running(tmp_path: Path) -> None:
     pids: dict[str, int] = {}
