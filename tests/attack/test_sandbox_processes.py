@@ -29,16 +29,20 @@ MIB = 1024 * 1024
 
 Run = Callable[..., Coroutine[None, None, CommandResult]]
 
+# Its parent stays until it is up: with the command's end it would be killed before it said so.
 DAEMON = """
 import os, time
+up, says = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         os.setsid()
         open("ready", "w").close()
+        os.write(says, b"up")
         time.sleep(600)
     os._exit(0)
 os.wait()
+os.read(up, 2)
 """
 
 RUNNER = """
