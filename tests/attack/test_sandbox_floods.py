@@ -16,6 +16,7 @@ import pytest
 from services.workers.sandbox import Command, Limits, Mode, Sandbox
 from tests.attack.conftest import Try
 from tests.attack.tally import Kind
+from tests.fifo import opened
 from tests.sandboxes import each_mode
 
 PYTHON = Path(sys.base_prefix)
@@ -83,20 +84,6 @@ def tree(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(("rm", "-rf", "--", tree), check=True)  # too deep for what pytest removes folders with
 
 
-async def opened(fifo: Path) -> None:
-    """Return once some process has opened the pipe for writing."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    loop.add_reader(fd, ready.set)
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            await ready.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
-
-
 def command(tree: Path, code: str) -> Command:
     argv = (INTERPRETER, "-I", "-c", code)
     return Command(argv=argv, cwd=tree, writable=(tree,), readable=(PYTHON,), timeout=TIMEOUT, limits=LIMITS)
@@ -151,7 +138,7 @@ print("whole")
 """
     async with asyncio.TaskGroup() as group:
         task = group.create_task(sandbox.run(command(tree, code)))
-        await opened(tree / "ready")
+        await opened(tree / "ready", seconds=TIMEOUT)
         (tmp_path / "others").write_bytes(bytes(48 * MIB))
         go = os.open(tree / "go", os.O_RDWR)
         os.write(go, b"x")

@@ -20,6 +20,7 @@ from services.workers.sandbox import Command, CommandResult, Limits, Mode, Sandb
 from tests.attack.conftest import Try
 from tests.attack.tally import Kind
 from tests.eventually import eventually
+from tests.fifo import opened
 from tests.sandboxes import each_mode
 
 ROOT = Path(__file__).parents[2]
@@ -131,20 +132,6 @@ def bearers(word: str) -> list[int]:
             if word.encode() in Path("/proc", name, "cmdline").read_bytes():
                 found.append(int(name))
     return found
-
-
-async def opened(fifo: Path) -> None:
-    """Return once some process has opened the pipe for writing and closed it."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    loop.add_reader(fd, ready.set)
-    try:
-        async with asyncio.timeout(60):
-            await ready.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
 
 
 async def gone(word: str) -> None:
