@@ -16,7 +16,7 @@ from pathlib import Path
 
 from services.runtime.git import Git
 from services.runtime.process import install_child_watcher
-from services.workers.data_folder import DataFolder
+from services.workers.workspace import DataFolder
 
 FILES_A_FOLDER = 100
 

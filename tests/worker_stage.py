@@ -18,7 +18,6 @@ from services.runtime.settings import ServerSettings
 from services.workers.attempt import AttemptPerformer, Means
 from services.workers.attempts import Attempts, Capability
 from services.workers.clock import Clock, SystemClock
-from services.workers.data_folder import DataFolder
 from services.workers.model.claude import ClaudeModel
 from services.workers.model.conversation import Conversation, Reply, Stop, ToolCall, TurnObserver, UserMessage
 from services.workers.roles.role import load_role
@@ -26,6 +25,7 @@ from services.workers.sandbox import Sandbox
 from services.workers.servicer import Identity, WorkerServicer
 from services.workers.setup import Setup, find_toolchain
 from services.workers.work import ModelUsage
+from services.workers.workspace import DataFolder
 
 ROLES = ("backend", "frontend", "test", "planner")
 

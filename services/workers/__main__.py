@@ -25,7 +25,6 @@ from services.workers.attempt import AttemptPerformer, Means
 from services.workers.attempts import Attempts, Capability, Perform
 from services.workers.broadcast import Broadcast
 from services.workers.clock import SystemClock
-from services.workers.data_folder import DataFolder, DataFolderError
 from services.workers.halt import Halt
 from services.workers.model.gate import Pause
 from services.workers.roles.role import ROLE_NAMES, Role, RoleError, load_roles
@@ -33,6 +32,7 @@ from services.workers.sandbox import Mode, Sandbox, SandboxUnavailable
 from services.workers.servicer import Identity, WorkerServicer
 from services.workers.setup import Setup, find_operator_settings, find_toolchain
 from services.workers.work import AttemptRequest, TaskResult
+from services.workers.workspace import DataFolder, DataFolderError
 
 if TYPE_CHECKING:
     from services.workers.model.claude import ClaudeModel

@@ -13,11 +13,9 @@ from services.runtime.git import GitError
 from services.runtime.prices import Prices, our_prices
 from services.workers.agent import STARTED, WorkerAgent
 from services.workers.base_checks import told_checks
-from services.workers.branch import Branch, commit_message
 from services.workers.broadcast import Broadcast, Notice, Phase, TaskInProgress
 from services.workers.checking import Checker
 from services.workers.clock import Clock
-from services.workers.data_folder import DataFolder
 from services.workers.desk import BaseFacts, Desk
 from services.workers.evidence import AttemptLog, Evidence
 from services.workers.failures import as_outcomes
@@ -27,15 +25,13 @@ from services.workers.mutation import MutationTrial
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.plan_desk import PlanDesk
 from services.workers.purse import no_price
-from services.workers.repository import Repository
 from services.workers.roles.role import Role
 from services.workers.sandbox import Sandbox
 from services.workers.setup import Environment, Setup
 from services.workers.task_desk import TaskDesk
 from services.workers.tools.clip import clip
-from services.workers.unpushed import WorkNote
 from services.workers.work import AttemptRequest, PlanWork, TaskResult, TaskWork, VerifyWork
-from services.workers.worktree import Worktree
+from services.workers.workspace import Branch, DataFolder, Repository, WorkNote, Worktree, commit_message
 
 log = structlog.get_logger()
 

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from services.workers.broadcast import Activity, TestsRan
 from services.workers.clock import Clock
-from services.workers.data_folder import DataFolder
 from services.workers.evidence import AttemptLog, Evidence
 from services.workers.outcome import Outcome
-from services.workers.repository import Repository
 from services.workers.sandbox import Sandbox
 from services.workers.setup import Environment, Setup, SetupFailed
 from services.workers.tools.clip import clip
@@ -19,6 +17,7 @@ from services.workers.translation import write_report
 from services.workers.verification import Judgement, TestReport, defect_of, judge, narrowed, verify
 from services.workers.verification.defect import Defect
 from services.workers.work import AttemptRequest, Baseline, MutationCheck, VerificationRun
+from services.workers.workspace import DataFolder, Repository
 
 RED_TESTS_TOLD = 50
 RED_TESTS_CHARACTERS = 4000

@@ -21,13 +21,13 @@ from services.workers.attempt import AttemptPerformer, Means
 from services.workers.base_checks import told_checks
 from services.workers.broadcast import Notice
 from services.workers.clock import SystemClock
-from services.workers.data_folder import DataFolder, DataFolderError
 from services.workers.halt import Halt
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.sandbox import Mode, Sandbox, SandboxUnavailable
 from services.workers.setup import Setup, find_operator_settings, find_toolchain
 from services.workers.tools.clip import clip
 from services.workers.work import AttemptRequest, Checks, Limits, TaskResult, VerifyWork
+from services.workers.workspace import DataFolder, DataFolderError
 
 ROLES = ("backend", "frontend", "test")
 SAID = 1500  # characters

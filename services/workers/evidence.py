@@ -9,9 +9,9 @@ from services.workers.broadcast import Activity, Broadcast, Correction, Correcti
 from services.workers.clock import Clock
 from services.workers.desk import AgentRecord
 from services.workers.outcome import AttemptFailed, Outcome
-from services.workers.repository import Repository
 from services.workers.translation import write_changes
 from services.workers.work import Artifact, FileChange, MutationCheck, TaskResult, VerificationRun
+from services.workers.workspace import Repository
 
 ARTIFACT_LIMIT = 16 << 20
 EARLIER_REPORTS_LIMIT = 16 << 20

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from services.runtime.git import GitError
 from services.workers.outcome import AttemptFailed, Outcome
-from services.workers.repository import TooManyChanges
 from services.workers.sandbox import SandboxError
 from services.workers.setup import SetupFailed
+from services.workers.workspace import TooManyChanges
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from services.workers.desk import GitAnswer
 from services.workers.failures import as_outcomes
-from services.workers.worktree import Worktree
+from services.workers.workspace import Worktree
 
 _LIMIT = 1 << 20
 _TIMEOUT = 60.0

@@ -15,7 +15,7 @@ from services.workers.halt import Halt
 from services.workers.outcome import AttemptFailed, Outcome
 from services.workers.translation import write_plan
 from services.workers.work import PlanWork
-from services.workers.worktree import Worktree
+from services.workers.workspace import Worktree
 
 SIZE_LIMIT = 1 << 20
 _FAULTS_TOLD = 30

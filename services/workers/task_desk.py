@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from codeframe.plan import Protected
-from services.workers.branch import Branch
 from services.workers.broadcast import Activity, Broadcast, Phase, TaskInProgress
 from services.workers.checking import Checker, told
 from services.workers.desk import BaseFacts, GitAnswer, Verdict
@@ -21,7 +20,7 @@ from services.workers.verification import TestReport
 from services.workers.verification.inline_tests import holds_tests, lost_tests
 from services.workers.verification.settings import differ, speaks_of_tests
 from services.workers.work import TaskWork
-from services.workers.worktree import Worktree
+from services.workers.workspace import Branch, Worktree
 
 VERIFYING = 80  # progress
 _REFUSALS_TOLD = 20

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.runtime.git import Git
-from services.workers.data_folder import DataFolder
-from services.workers.repository import Repository
-from services.workers.unpushed import WorkNote
+from services.workers.workspace import DataFolder, Repository, WorkNote
 from tests.git_project import git, make_project
 
 

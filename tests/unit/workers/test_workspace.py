@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from services.runtime.git import CommitNotFound, Git, GitError
-from services.workers.data_folder import DataFolder, DataFolderError
-from services.workers.repository import Repository, TooManyChanges
 from services.workers.work import FileChange
-from services.workers.worktree import Worktree
+from services.workers.workspace import DataFolder, DataFolderError, Repository, TooManyChanges, Worktree
 from tests.git_project import bytes_of, commit_files, git, make_project
 
 BRANCH = "codeframe/run/attempts/task/1"

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from services.runtime.git import GitError
-from services.workers.worktree import Worktree
+from services.workers.workspace.worktree import Worktree
 
 KEPT = "refs/codeframe/kept/"
 NOTE = "work.json"

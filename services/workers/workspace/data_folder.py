@@ -12,9 +12,9 @@ from pathlib import Path
 from services.runtime.child import ChildError, run_child
 from services.runtime.clone import clone_folder
 from services.runtime.git import Git, GitError
-from services.workers.repository import Repository
-from services.workers.unpushed import keep_unpushed, read_note
-from services.workers.worktree import Worktree
+from services.workers.workspace.repository import Repository
+from services.workers.workspace.unpushed import keep_unpushed, read_note
+from services.workers.workspace.worktree import Worktree
 
 _log = logging.getLogger(__name__)
 _REMOVAL_TIMEOUT = 600.0

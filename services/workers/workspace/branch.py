@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from services.runtime.git import GitError
 from services.workers.clock import Clock
-from services.workers.worktree import Worktree
+from services.workers.workspace.worktree import Worktree
 
 SUBJECT_LIMIT = 200
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds between tries to push; a git server may be away for a moment

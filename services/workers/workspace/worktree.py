@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.runtime.child import ChildAnswer, ChildError, run_child
 from services.runtime.git import Git, GitError, explain
-from services.workers.repository import Repository
+from services.workers.workspace.repository import Repository
 
 _SUBMODULE = "160000 "
 _REMOVAL_TIMEOUT = 60.0
