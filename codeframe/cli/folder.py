@@ -15,13 +15,17 @@ _LOCK_TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A running `up`: its process, and the addresses of its servers by name."""
+    """A running `up`: its process, and the addresses of its servers by name.
+
+    One that is stopping takes no new runs, but may still be asked.
+    """
 
     pid: int
     lead: str
     gateway: str
     servers: dict[str, str] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
+    stopping: bool = False
 
 
 def default_folder() -> Path:

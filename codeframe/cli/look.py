@@ -9,11 +9,13 @@ from rich.text import Text
 
 from codeframe.cli.command import console, data_dir, find_lead, lead_address, run_async
 from codeframe.cli.failure import CANCELLED, NOT_COMPLETED, CommandFailed
+from codeframe.cli.folder import running
 from codeframe.cli.follow import Followed, follow
 from codeframe.cli.names import run_state
 from codeframe.cli.report import report
 from codeframe.cli.screen import Screen
 from codeframe.cli.view import RunView
+from codeframe.cli.while_up import ending_of, while_up
 from codeframe.client import Client
 from codeframe.v1 import lead_pb2, state_pb2
 
@@ -41,7 +43,8 @@ def watch(run_id: str | None, folder: Path, lead: str | None) -> None:
 
     Exits 0 where every task completed, 1 where not, 130 after Ctrl-C.
     """
-    sys.exit(run_async(_watch(find_lead(lead, folder), run_id)))
+    stopped = None if lead else ending_of(running(folder))
+    sys.exit(run_async(while_up(_watch(find_lead(lead, folder), run_id), stopped)))
 
 
 async def _watch(address: str, run_id: str | None) -> int:

@@ -12,7 +12,9 @@ from pathlib import Path
 from codeframe.cli.failure import BAD_USAGE, CommandFailed
 from codeframe.cli.folder import Up, running
 from codeframe.cli.key import missing_key
+from codeframe.cli.process_end import process_ended
 from codeframe.cli.up import STAY, check_services
+from codeframe.cli.while_up import STOPPED
 
 START_SECONDS = 120.0
 
@@ -43,7 +45,7 @@ class OwnUp:
     async def broken(self) -> CommandFailed:
         """What to say once it has ended under our feet."""
         await self._ended()
-        return self._failed("the servers were stopped; `codeframe up` brings them back, and the run goes on")
+        return self._failed(STOPPED)
 
     def stay(self) -> None:
         """Let it outlive us."""
@@ -59,14 +61,7 @@ class OwnUp:
             await self._ended()
 
     async def _ended(self) -> None:
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        descriptor = os.pidfd_open(self._process.pid)
-        loop.add_reader(descriptor, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+        await process_ended(self._process.pid)
         self._process.wait()
 
     def _failed(self, what: str) -> CommandFailed:

@@ -1,6 +1,5 @@
 """`run`: a plan on a repository, followed to its end."""
 
-import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -17,14 +16,16 @@ from codeframe.budget import Budget
 from codeframe.cli.command import PATH, console, data_dir, lead_address, run_async
 from codeframe.cli.failure import BAD_USAGE, NOT_COMPLETED, CommandFailed
 from codeframe.cli.fleet import model, own_roles, sandbox
-from codeframe.cli.folder import running
+from codeframe.cli.folder import Up, running
 from codeframe.cli.follow import Followed
 from codeframe.cli.key import custom_endpoint
 from codeframe.cli.look import follow_and_report
 from codeframe.cli.own_up import OwnUp, own_up
 from codeframe.cli.plan_only import write_plan
+from codeframe.cli.process_end import process_ended
 from codeframe.cli.repository import repository_at, why_unfit
 from codeframe.cli.view import UNCONFINED
+from codeframe.cli.while_up import Stopped, ending_of, while_up
 from codeframe.client import Client, CodeframeError
 from codeframe.durations import parse_duration
 from codeframe.planfile import PlanFile, PlanFileError, read_plan
@@ -191,43 +192,37 @@ def _warn(repository: str) -> None:
 
 
 async def _run(wish: _Wish) -> int:
-    async with _lead(wish) as (address, own), Client(address) as client:
+    async with _servers(wish) as servers, Client(servers.lead) as client:
         created = await _created(client, wish)
         console.print(f"run {created.run_id} in project {created.project}", soft_wrap=True, markup=False)
         if wish.plan_only:
-            return await write_plan(client, created, wish.plan_only)
-        if own is None:
-            _, code = await follow_and_report(client, created, own=True)
-            return code
-        followed, code = await _while_up(own, client, created)
-        if followed is Followed.DETACHED:
-            own.stay()
+            return await while_up(write_plan(client, created, wish.plan_only), servers.stopped)
+        followed, code = await while_up(follow_and_report(client, created, own=True), servers.stopped)
+        if servers.own and followed is Followed.DETACHED:
+            servers.own.stay()
             console.print("lead, workers and gateway run on; `codeframe down` stops them")
         return code
 
 
-async def _while_up(own: OwnUp, client: Client, run: lead_pb2.Run) -> tuple[Followed, int]:
-    """Follow a run while our own servers last. Raises CommandFailed where they are stopped before."""
-    async with asyncio.TaskGroup() as group:
-        following = group.create_task(follow_and_report(client, run, own=True))
-        breaking = group.create_task(own.broken())
-        await asyncio.wait({following, breaking}, return_when=asyncio.FIRST_COMPLETED)
-        if not following.done():
-            raise breaking.result()
-        breaking.cancel()
-    return following.result()
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    """Whom we ask. `own` is None where others started them, `stopped` where we hear of no end."""
+
+    lead: str
+    stopped: Stopped | None
+    own: OwnUp | None = None
 
 
 @asynccontextmanager
-async def _lead(wish: _Wish) -> AsyncIterator[tuple[str, OwnUp | None]]:
+async def _servers(wish: _Wish) -> AsyncIterator[_Servers]:
     """A lead to ask: the named one, the running one, else one of our own, stopped at the end."""
     given = [(flag, value) for flag, value in (("--sandbox", wish.sandbox), ("--model", wish.model)) if value]
     given += [("--role", str(folder)) for folder in wish.own_roles]
-    found = None if wish.lead else running(wish.folder)
-    if wish.lead or found:
+    found = None if wish.lead else await _found(wish.folder)
+    if lead := wish.lead or (found.lead if found else ""):
         for flag, _ in given:
             raise CommandFailed(f"{flag} is for workers that are started; these run already", BAD_USAGE)
-        yield wish.lead or (found.lead if found else ""), None
+        yield _Servers(lead, ending_of(found))
         return
     console.print(f"starting lead, workers and gateway in {wish.folder}", soft_wrap=True, markup=False)
     flags = [word for pair in given for word in pair]
@@ -237,7 +232,16 @@ async def _lead(wish: _Wish) -> AsyncIterator[tuple[str, OwnUp | None]]:
             console.print(UNCONFINED, style="bold yellow")
         if endpoint := custom_endpoint(os.environ):
             console.print(f"the model is asked at {endpoint}, not at Anthropic", soft_wrap=True, markup=False)
-        yield up.lead, own
+        yield _Servers(up.lead, own.broken, own)
+
+
+async def _found(folder: Path) -> Up | None:
+    """The `up` that runs in a folder; of one that is stopping, the end is waited for."""
+    while (up := running(folder)) and up.stopping:
+        told = f"the fleet in {folder} is stopping (process {up.pid}); waiting for its end"
+        console.print(told, soft_wrap=True, markup=False)
+        await process_ended(up.pid)
+    return up
 
 
 async def _created(client: Client, wish: _Wish) -> lead_pb2.Run:

@@ -99,6 +99,7 @@ class Fleet:
                     self._welcome(self._tell())
                     await self._stop.wait()
                     self._say("stopping: workers push what they have; again to hasten")
+                    self._tell()
                     await self._stop_all()
         except* ServerDied as died:
             raise CommandFailed("\n".join(_messages(died))) from None
@@ -185,7 +186,7 @@ class Fleet:
     def _tell(self) -> Up:
         servers = {child.plan.name: child.address for child in self._children}
         pids = {child.plan.name: child.pid for child in self._children}
-        up = Up(os.getpid(), servers["lead"], servers["gateway"], servers, pids)
+        up = Up(os.getpid(), servers["lead"], servers["gateway"], servers, pids, self._stop.is_set())
         tell(self._settings.folder, up)
         return up
 

@@ -191,6 +191,32 @@ async def test_a_killed_fleet_takes_its_servers_along_and_its_run_says_so(
     assert running(folder(state)) is None
 
 
+async def test_a_fleet_that_is_stopping_ends_its_runs_and_takes_no_new_one(
+    state: dict[str, str], tmp_path: Path
+) -> None:
+    state["CODEFRAME_DRAIN_SECONDS"] = "600"
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN)
+    repo = str(repository(tmp_path / "repo"))
+    async with codeframe("up", "--sandbox", "none", env=state) as up:
+        await up.prints("not at Anthropic")
+        async with codeframe("run", str(plan), "--repo", repo, env=state) as run:
+            await run.prints("page: in progress, working")
+            async with codeframe("watch", env=state) as watch:
+                await watch.prints("RUNNING: 1 in progress")
+                up.process.send_signal(signal.SIGTERM)
+                await up.prints("stopping: workers push what they have")
+                async with codeframe("run", str(plan), "--repo", repo, "--sandbox", "none", env=state) as new:
+                    await new.prints(f"is stopping (process {up.process.pid}); waiting for its end")
+                    up.process.send_signal(signal.SIGTERM)
+                    assert await up.ends() == 0
+                    for follower in (run, watch):
+                        assert await follower.ends() == 1
+                        assert "`codeframe up` brings them back, and the run goes on" in follower.out
+                    await new.prints("page: in progress, working")
+                    assert fleet(state).pid != up.process.pid
+
+
 async def test_no_key_is_said_before_anything_starts(state: dict[str, str], tmp_path: Path) -> None:
     del state["ANTHROPIC_BASE_URL"]
     plan = tmp_path / "plan.yaml"
