@@ -100,7 +100,7 @@ class RunView:
         return sorted(waited_for.union(self.run.unserved_roles))
 
     def paused(self, now: datetime) -> list[str]:
-        """The providers that ask to wait, or were given up and not tried since: a line each."""
+        """The providers that are waited for, or were given up and not tried since: a line each."""
         return [
             _provider(told)
             for told in self.throttled.values()
@@ -126,7 +126,7 @@ class RunView:
         lines = []
         for pause in worker.provider_pauses:
             told = events_pb2.ProviderThrottled(
-                model_family=pause.model_family, resume_time=pause.resume_time
+                model_family=pause.model_family, resume_time=pause.resume_time, message=pause.message
             )
             if self.throttled.get(pause.model_family) != told:
                 lines.append(_provider(told))
@@ -234,10 +234,10 @@ def unserved(roles: Iterable[str], reason: str) -> str:
 
 
 def _provider(told: events_pb2.ProviderThrottled) -> str:
-    at = _clock(told.resume_time)
+    at, why = _clock(told.resume_time), f": {told.message}" if told.message else ""
     if told.unavailable:
-        return f"{told.model_family}: the provider was given up; one attempt asks it again at {at}"
-    return f"{told.model_family}: the provider asks to wait until {at}"
+        return f"{told.model_family}: the provider was given up; one attempt asks it again at {at}{why}"
+    return f"{told.model_family}: waits for the provider until {at}{why}"
 
 
 def _clock(instant: Timestamp) -> str:

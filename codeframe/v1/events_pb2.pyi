@@ -948,6 +948,7 @@ class ProviderThrottled(_message.Message):
     MODEL_FAMILY_FIELD_NUMBER: _builtins.int
     RESUME_TIME_FIELD_NUMBER: _builtins.int
     UNAVAILABLE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     key_fingerprint: _builtins.str
     """The first 12 hex digits of the sha256 of the key."""
     model_family: _builtins.str
@@ -958,6 +959,8 @@ class ProviderThrottled(_message.Message):
     """Whether an attempt gave the provider up (PROVIDER_UNAVAILABLE). Then one
     attempt goes first after `resume_time`, and the others once it was served.
     """
+    message: _builtins.str
+    """Why, for people: what the provider answered, or why it was not reached."""
     @_builtins.property
     def resume_time(self) -> _timestamp_pb2.Timestamp:
         """When it is expected to end. Not after the event's own time: it is over."""
@@ -969,10 +972,11 @@ class ProviderThrottled(_message.Message):
         model_family: _builtins.str = ...,
         resume_time: _timestamp_pb2.Timestamp | None = ...,
         unavailable: _builtins.bool = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resume_time", b"resume_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_fingerprint", b"key_fingerprint", "model_family", b"model_family", "resume_time", b"resume_time", "unavailable", b"unavailable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_fingerprint", b"key_fingerprint", "message", b"message", "model_family", b"model_family", "resume_time", b"resume_time", "unavailable", b"unavailable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63odeframe/v1/state.proto\x12\x0c\x63odeframe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"o\n\rProviderPause\x12\x17\n\x0fkey_fingerprint\x18\x01 \x01(\t\x12\x14\n\x0cmodel_family\x18\x02 \x01(\t\x12/\n\x0bresume_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\nRunFailure\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.codeframe.v1.RunFailureReason\x12\x0f\n\x07message\x18\x02 \x01(\t*\xb6\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATE_PLANNING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06*\xd7\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x17\n\x13TASK_STATE_ASSIGNED\x10\x02\x12\x1a\n\x16TASK_STATE_IN_PROGRESS\x10\x03\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x04\x12\x15\n\x11TASK_STATE_FAILED\x10\x05\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n\x12TASK_STATE_SKIPPED\x10\x07*\xa2\x01\n\tTaskPhase\x12\x1a\n\x16TASK_PHASE_UNSPECIFIED\x10\x00\x12\x14\n\x10TASK_PHASE_SETUP\x10\x01\x12\x16\n\x12TASK_PHASE_WORKING\x10\x02\x12\x18\n\x14TASK_PHASE_VERIFYING\x10\x03\x12\x19\n\x15TASK_PHASE_CORRECTING\x10\x04\x12\x16\n\x12TASK_PHASE_MERGING\x10\x05*\xd9\x01\n\nWaitingFor\x12\x1b\n\x17WAITING_FOR_UNSPECIFIED\x10\x00\x12\x1c\n\x18WAITING_FOR_DEPENDENCIES\x10\x01\x12\x14\n\x10WAITING_FOR_SLOT\x10\x02\x12\x16\n\x12WAITING_FOR_WORKER\x10\x03\x12\x1a\n\x16WAITING_FOR_RETRY_TIME\x10\x04\x12\x14\n\x10WAITING_FOR_BASE\x10\x05\x12\x18\n\x14WAITING_FOR_PROVIDER\x10\x06\x12\x16\n\x12WAITING_FOR_BUDGET\x10\x07*r\n\x0b\x41ttemptKind\x12\x1c\n\x18\x41TTEMPT_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41TTEMPT_KIND_TASK\x10\x01\x12\x17\n\x13\x41TTEMPT_KIND_VERIFY\x10\x02\x12\x15\n\x11\x41TTEMPT_KIND_PLAN\x10\x03*\xc3\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_STATE_IDLE\x10\x01\x12\x17\n\x13\x41GENT_STATE_WORKING\x10\x02\x12\x18\n\x14\x41GENT_STATE_DRAINING\x10\x03\x12\x1b\n\x17\x41GENT_STATE_UNREACHABLE\x10\x04\x12\x17\n\x13\x41GENT_STATE_RETIRED\x10\x05\x12\x19\n\x15\x41GENT_STATE_THROTTLED\x10\x06*\xe6\x02\n\x10RunFailureReason\x12\"\n\x1eRUN_FAILURE_REASON_UNSPECIFIED\x10\x00\x12#\n\x1fRUN_FAILURE_REASON_TASKS_FAILED\x10\x01\x12\"\n\x1eRUN_FAILURE_REASON_RUN_TIMEOUT\x10\x02\x12 \n\x1cRUN_FAILURE_REASON_NO_WORKER\x10\x03\x12(\n$RUN_FAILURE_REASON_BASE_UNVERIFIABLE\x10\x04\x12\'\n#RUN_FAILURE_REASON_RUN_BRANCH_MOVED\x10\x05\x12\x1f\n\x1bRUN_FAILURE_REASON_INTERNAL\x10\x06\x12&\n\"RUN_FAILURE_REASON_PLANNING_FAILED\x10\x07\x12\'\n#RUN_FAILURE_REASON_BUDGET_EXHAUSTED\x10\x08\x42<\n\x10\x64\x65v.codeframe.v1P\x01Z&codeframe.dev/codeframe/v1;codeframev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63odeframe/v1/state.proto\x12\x0c\x63odeframe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x01\n\rProviderPause\x12\x17\n\x0fkey_fingerprint\x18\x01 \x01(\t\x12\x14\n\x0cmodel_family\x18\x02 \x01(\t\x12/\n\x0bresume_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x04 \x01(\t\"M\n\nRunFailure\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.codeframe.v1.RunFailureReason\x12\x0f\n\x07message\x18\x02 \x01(\t*\xb6\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATE_PLANNING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06*\xd7\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x17\n\x13TASK_STATE_ASSIGNED\x10\x02\x12\x1a\n\x16TASK_STATE_IN_PROGRESS\x10\x03\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x04\x12\x15\n\x11TASK_STATE_FAILED\x10\x05\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n\x12TASK_STATE_SKIPPED\x10\x07*\xa2\x01\n\tTaskPhase\x12\x1a\n\x16TASK_PHASE_UNSPECIFIED\x10\x00\x12\x14\n\x10TASK_PHASE_SETUP\x10\x01\x12\x16\n\x12TASK_PHASE_WORKING\x10\x02\x12\x18\n\x14TASK_PHASE_VERIFYING\x10\x03\x12\x19\n\x15TASK_PHASE_CORRECTING\x10\x04\x12\x16\n\x12TASK_PHASE_MERGING\x10\x05*\xd9\x01\n\nWaitingFor\x12\x1b\n\x17WAITING_FOR_UNSPECIFIED\x10\x00\x12\x1c\n\x18WAITING_FOR_DEPENDENCIES\x10\x01\x12\x14\n\x10WAITING_FOR_SLOT\x10\x02\x12\x16\n\x12WAITING_FOR_WORKER\x10\x03\x12\x1a\n\x16WAITING_FOR_RETRY_TIME\x10\x04\x12\x14\n\x10WAITING_FOR_BASE\x10\x05\x12\x18\n\x14WAITING_FOR_PROVIDER\x10\x06\x12\x16\n\x12WAITING_FOR_BUDGET\x10\x07*r\n\x0b\x41ttemptKind\x12\x1c\n\x18\x41TTEMPT_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41TTEMPT_KIND_TASK\x10\x01\x12\x17\n\x13\x41TTEMPT_KIND_VERIFY\x10\x02\x12\x15\n\x11\x41TTEMPT_KIND_PLAN\x10\x03*\xc3\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_STATE_IDLE\x10\x01\x12\x17\n\x13\x41GENT_STATE_WORKING\x10\x02\x12\x18\n\x14\x41GENT_STATE_DRAINING\x10\x03\x12\x1b\n\x17\x41GENT_STATE_UNREACHABLE\x10\x04\x12\x17\n\x13\x41GENT_STATE_RETIRED\x10\x05\x12\x19\n\x15\x41GENT_STATE_THROTTLED\x10\x06*\xe6\x02\n\x10RunFailureReason\x12\"\n\x1eRUN_FAILURE_REASON_UNSPECIFIED\x10\x00\x12#\n\x1fRUN_FAILURE_REASON_TASKS_FAILED\x10\x01\x12\"\n\x1eRUN_FAILURE_REASON_RUN_TIMEOUT\x10\x02\x12 \n\x1cRUN_FAILURE_REASON_NO_WORKER\x10\x03\x12(\n$RUN_FAILURE_REASON_BASE_UNVERIFIABLE\x10\x04\x12\'\n#RUN_FAILURE_REASON_RUN_BRANCH_MOVED\x10\x05\x12\x1f\n\x1bRUN_FAILURE_REASON_INTERNAL\x10\x06\x12&\n\"RUN_FAILURE_REASON_PLANNING_FAILED\x10\x07\x12\'\n#RUN_FAILURE_REASON_BUDGET_EXHAUSTED\x10\x08\x42<\n\x10\x64\x65v.codeframe.v1P\x01Z&codeframe.dev/codeframe/v1;codeframev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +33,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'codeframe.v1.state_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.codeframe.v1P\001Z&codeframe.dev/codeframe/v1;codeframev1'
-  _globals['_RUNSTATE']._serialized_start=268
-  _globals['_RUNSTATE']._serialized_end=450
-  _globals['_TASKSTATE']._serialized_start=453
-  _globals['_TASKSTATE']._serialized_end=668
-  _globals['_TASKPHASE']._serialized_start=671
-  _globals['_TASKPHASE']._serialized_end=833
-  _globals['_WAITINGFOR']._serialized_start=836
-  _globals['_WAITINGFOR']._serialized_end=1053
-  _globals['_ATTEMPTKIND']._serialized_start=1055
-  _globals['_ATTEMPTKIND']._serialized_end=1169
-  _globals['_AGENTSTATE']._serialized_start=1172
-  _globals['_AGENTSTATE']._serialized_end=1367
-  _globals['_RUNFAILUREREASON']._serialized_start=1370
-  _globals['_RUNFAILUREREASON']._serialized_end=1728
-  _globals['_PROVIDERPAUSE']._serialized_start=75
-  _globals['_PROVIDERPAUSE']._serialized_end=186
-  _globals['_RUNFAILURE']._serialized_start=188
-  _globals['_RUNFAILURE']._serialized_end=265
+  _globals['_RUNSTATE']._serialized_start=286
+  _globals['_RUNSTATE']._serialized_end=468
+  _globals['_TASKSTATE']._serialized_start=471
+  _globals['_TASKSTATE']._serialized_end=686
+  _globals['_TASKPHASE']._serialized_start=689
+  _globals['_TASKPHASE']._serialized_end=851
+  _globals['_WAITINGFOR']._serialized_start=854
+  _globals['_WAITINGFOR']._serialized_end=1071
+  _globals['_ATTEMPTKIND']._serialized_start=1073
+  _globals['_ATTEMPTKIND']._serialized_end=1187
+  _globals['_AGENTSTATE']._serialized_start=1190
+  _globals['_AGENTSTATE']._serialized_end=1385
+  _globals['_RUNFAILUREREASON']._serialized_start=1388
+  _globals['_RUNFAILUREREASON']._serialized_end=1746
+  _globals['_PROVIDERPAUSE']._serialized_start=76
+  _globals['_PROVIDERPAUSE']._serialized_end=204
+  _globals['_RUNFAILURE']._serialized_start=206
+  _globals['_RUNFAILURE']._serialized_end=283
 # @@protoc_insertion_point(module_scope)

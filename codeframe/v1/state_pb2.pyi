@@ -337,12 +337,15 @@ class ProviderPause(_message.Message):
     KEY_FINGERPRINT_FIELD_NUMBER: _builtins.int
     MODEL_FAMILY_FIELD_NUMBER: _builtins.int
     RESUME_TIME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     key_fingerprint: _builtins.str
     """The first 12 hex digits of the sha256 of the key."""
     model_family: _builtins.str
     """The model's name without its version, such as "claude-sonnet": models of
     one family share the provider's limits.
     """
+    message: _builtins.str
+    """Why, for people: what the provider answered, or why it was not reached."""
     @_builtins.property
     def resume_time(self) -> _timestamp_pb2.Timestamp:
         """When it ends, by the clock of who tells it."""
@@ -353,10 +356,11 @@ class ProviderPause(_message.Message):
         key_fingerprint: _builtins.str = ...,
         model_family: _builtins.str = ...,
         resume_time: _timestamp_pb2.Timestamp | None = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resume_time", b"resume_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_fingerprint", b"key_fingerprint", "model_family", b"model_family", "resume_time", b"resume_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_fingerprint", b"key_fingerprint", "message", b"message", "model_family", b"model_family", "resume_time", b"resume_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

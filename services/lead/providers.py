@@ -35,7 +35,7 @@ class Providers:
         """A worker told what its provider has paused: that holds for every worker with that key."""
         for pause in pauses:
             provider = Provider(pause.key_fingerprint, pause.model_family)
-            if self.throttles.pause(provider, instant(pause.resume_time)):
+            if self.throttles.pause(provider, instant(pause.resume_time), pause.message):
                 self.changed.set()
 
     def served(self, attempt_id: str) -> None:
@@ -91,7 +91,10 @@ class Providers:
         now = self._clock()
         return [
             state_pb2.ProviderPause(
-                key_fingerprint=key, model_family=provider.family, resume_time=timestamp(throttle.until)
+                key_fingerprint=key,
+                model_family=provider.family,
+                resume_time=timestamp(throttle.until),
+                message=throttle.message,
             )
             for provider, throttle in self.throttles.all.items()
             if provider.key == key and throttle.until > now

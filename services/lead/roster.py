@@ -131,7 +131,7 @@ class Roster:
             case "provider_throttled":
                 told = event.provider_throttled
                 provider = Provider(told.key_fingerprint, told.model_family)
-                self.throttled[provider] = Throttle(instant(told.resume_time), told.unavailable)
+                self.throttled[provider] = Throttle(instant(told.resume_time), told.unavailable, told.message)
             case "agent_resumed":
                 self._told[event.agent_resumed.agent_id] = state_pb2.AGENT_STATE_UNSPECIFIED
 
@@ -146,6 +146,7 @@ def _throttled(provider: Provider, throttle: Throttle) -> events_pb2.Event:
         model_family=provider.family,
         resume_time=timestamp(throttle.until),
         unavailable=throttle.unavailable,
+        message=throttle.message,
     )
     return events_pb2.Event(provider_throttled=told)
 

@@ -18,10 +18,14 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """Nothing is dispatched before `until`; where `unavailable`, one attempt goes first then, as a probe."""
+    """Nothing is dispatched before `until`; where `unavailable`, one attempt goes first then, as a probe.
+
+    `message` says why, for people.
+    """
 
     until: datetime
     unavailable: bool = False
+    message: str = ""
 
 
 class Throttles:
@@ -40,12 +44,13 @@ class Throttles:
         """Know what was told of before this lead started."""
         self._throttles.update(throttles)
 
-    def pause(self, provider: Provider, until: datetime) -> bool:
+    def pause(self, provider: Provider, until: datetime, message: str = "") -> bool:
         """A worker's provider asks to wait. Whether that is news: it never shortens what was known."""
         before = self._throttles.get(provider)
         if before and before.until >= until:
             return False
-        self._throttles[provider] = Throttle(until, before.unavailable if before else False)
+        before = before or Throttle(until)
+        self._throttles[provider] = replace(before, until=until, message=message or before.message)
         return True
 
     def give_up(self, provider: Provider, now: datetime) -> None:

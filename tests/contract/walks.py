@@ -120,7 +120,9 @@ async def walk(folder: Path) -> Walks:
         await until(lead, FLEET, lambda told: _agent_is(told, state_pb2.AGENT_STATE_UNREACHABLE))
         clock.ahead += timedelta(minutes=2)
         await until(lead, FLEET, lambda told: told.event.HasField("agent_retired"))
-        pauses = [Pause("4c3a0d5be1f2", "claude-sonnet", clock() + timedelta(minutes=10))]
+        pauses = [
+            Pause("4c3a0d5be1f2", "claude-sonnet", clock() + timedelta(minutes=10), "HTTP 429: slow down")
+        ]
         again, key = folder / "again", pauses[0].key_fingerprint
         async with serve_worker(Script(), again, name="w1", port=port, key=key, pauses=lambda: pauses):
             await until(lead, FLEET, lambda told: told.event.HasField("agent_resumed"))

@@ -30,7 +30,8 @@ class Provider:
         return self.until
 
     def __call__(self) -> Sequence[Pause]:
-        return [Pause(self.key, FAMILY, self.until)] if self.until > datetime.now(UTC) else []
+        held = Pause(self.key, FAMILY, self.until, "HTTP 429 rate_limit_error")
+        return [held] if self.until > datetime.now(UTC) else []
 
 
 async def waits_for_provider(lead: Lead, run_id: str, task_id: str) -> lead_pb2.Task:
@@ -60,7 +61,7 @@ async def test_what_one_worker_meets_holds_for_every_worker_with_its_key(house: 
         (throttled,) = await lead.told("fleet", "provider_throttled")
         assert (throttled.key_fingerprint, throttled.model_family) == ("key-1", FAMILY)
         assert throttled.resume_time.ToDatetime(UTC) == until
-        assert not throttled.unavailable
+        assert (throttled.unavailable, throttled.message) == (False, "HTTP 429 rate_limit_error")
 
 
 async def test_another_key_and_another_model_go_on(house: House) -> None:

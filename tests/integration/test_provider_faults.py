@@ -216,6 +216,7 @@ async def test_a_pause_is_told_by_every_heartbeat_and_description(tmp_path: Path
     assert [each.model_family for each in batches[-1].provider_pauses] == ["claude-sonnet"]
     assert pause.model_family == "claude-sonnet"
     assert len(pause.key_fingerprint) == 12
+    assert pause.message.startswith("HTTP 429 rate_limit_error: ")
     assert 3500 < (pause.resume_time.ToDatetime(UTC) - now).total_seconds() < 3602
 
 

@@ -31,6 +31,7 @@ from services.workers.model.retry import Patience
 from services.workers.model.stream import BadReply, ReplyStream
 from services.workers.model.trouble import EXPECTED, is_too_long, trouble_of
 from services.workers.outcome import AttemptFailed, Outcome
+from services.workers.tools.clip import line
 from services.workers.work import ModelUsage
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
@@ -96,7 +97,10 @@ class ClaudeModel:
         now = self._clock.monotonic()
         return tuple(
             Pause(
-                self.key_fingerprint, family, self._clock.now() + timedelta(seconds=gate.paused_until - now)
+                self.key_fingerprint,
+                family,
+                self._clock.now() + timedelta(seconds=gate.paused_until - now),
+                line(gate.why),
             )
             for family, gate in self._gates.items()
             if gate.paused_until > now

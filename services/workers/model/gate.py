@@ -24,11 +24,15 @@ MAX_COUNTED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The provider asked to wait, or does not serve: nothing is asked with that key, of that model family."""
+    """The provider asked to wait, or does not serve: nothing is asked with that key, of that model family.
+
+    `message` says why, for people.
+    """
 
     key_fingerprint: str
     model_family: str
     resume_time: datetime
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ def write_batch(
 
 def write_pause(pause: Pause) -> state_pb2.ProviderPause:
     """A pause of the provider."""
-    message = state_pb2.ProviderPause(key_fingerprint=pause.key_fingerprint, model_family=pause.model_family)
+    message = state_pb2.ProviderPause(
+        key_fingerprint=pause.key_fingerprint, model_family=pause.model_family, message=pause.message
+    )
     message.resume_time.FromDatetime(pause.resume_time)
     return message
 

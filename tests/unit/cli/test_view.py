@@ -53,19 +53,24 @@ def instant(text: str) -> Timestamp:
 
 def throttled(now: str, until: str, *, unavailable: bool = False) -> status_pb2.JournaledEvent:
     told = events_pb2.ProviderThrottled(
-        model_family="claude-sonnet", resume_time=instant(until), unavailable=unavailable
+        model_family="claude-sonnet",
+        resume_time=instant(until),
+        unavailable=unavailable,
+        message="HTTP 529: busy",
     )
     return event(event_time=instant(now), provider_throttled=told)
 
 
-def test_a_provider_that_asks_to_wait_is_shown_until_then() -> None:
+def test_a_provider_that_is_waited_for_is_shown_until_then_with_the_reason() -> None:
     view = view_of()
-    waits = "claude-sonnet: the provider asks to wait until 12:00:30 UTC"
+    waits = "claude-sonnet: waits for the provider until 12:00:30 UTC: HTTP 529: busy"
     assert view.apply(throttled("12:00:00", "12:00:30")) == waits
     assert view.paused(datetime(2026, 11, 1, 12, 0, 29, tzinfo=UTC)) == [waits]
     after = datetime(2026, 11, 1, 12, 0, 31, tzinfo=UTC)
     assert view.paused(after) == []
-    given_up = "claude-sonnet: the provider was given up; one attempt asks it again at 12:00:30 UTC"
+    given_up = (
+        "claude-sonnet: the provider was given up; one attempt asks it again at 12:00:30 UTC: HTTP 529: busy"
+    )
     assert view.apply(throttled("12:00:00", "12:00:30", unavailable=True)) == given_up
     assert view.paused(after) == [given_up], "until that one was served"
     assert view.apply(throttled("12:00:33", "12:00:33")) == "claude-sonnet: the provider serves again"
@@ -74,8 +79,10 @@ def test_a_provider_that_asks_to_wait_is_shown_until_then() -> None:
 
 def test_a_pause_that_held_before_is_told_by_the_workers() -> None:
     view, worker = view_of(), lead_pb2.Worker(name="w", sandbox_mode="bubblewrap")
-    worker.provider_pauses.add(model_family="claude-opus", resume_time=instant("12:00:30"))
-    told = "claude-opus: the provider asks to wait until 12:00:30 UTC"
+    worker.provider_pauses.add(
+        model_family="claude-opus", resume_time=instant("12:00:30"), message="cannot be reached"
+    )
+    told = "claude-opus: waits for the provider until 12:00:30 UTC: cannot be reached"
     assert view.apply(worker) == told
     assert view.apply(worker) == "", "once, whichever workers meet it"
     assert view.paused(datetime(2026, 11, 1, 12, tzinfo=UTC)) == [told]

@@ -23,10 +23,13 @@ def test_nothing_goes_to_a_provider_before_its_pause_ends_and_others_are_not_mea
 
 def test_a_pause_is_put_off_and_never_shortened() -> None:
     throttles = Throttles()
-    throttles.pause(SONNET, after(30))
-    assert not throttles.pause(SONNET, after(10))
-    assert throttles.pause(SONNET, after(40))
+    throttles.pause(SONNET, after(30), "HTTP 429")
+    assert not throttles.pause(SONNET, after(10), "HTTP 529")
+    assert throttles.all[SONNET] == Throttle(after(30), message="HTTP 429")
+    assert throttles.pause(SONNET, after(40), "HTTP 500")
     assert throttles.paused_until(SONNET, NOW) == after(40)
+    throttles.give_up(SONNET, NOW)
+    assert throttles.all[SONNET] == Throttle(after(40), unavailable=True, message="HTTP 500")
 
 
 def test_after_it_was_given_up_one_attempt_goes_first() -> None:
