@@ -25,19 +25,35 @@ LEAVES_THE_LOOP = frozenset(
         "iterate_in_threadpool",
         "FileResponse",
         "StaticFiles",
+        "BackgroundTask",
+        "BackgroundTasks",
+        "GZipMiddleware",
+        "HTTPEndpoint",
+        "QueueListener",
+        # Code that no tree shows.
+        "eval",
+        "exec",
+        "__import__",
     }
 )
 THREADED_MODULES = frozenset(
-    {"threading", "_thread", "concurrent", "multiprocessing", "nest_asyncio", "asgiref"}
+    {"threading", "_thread", "concurrent", "multiprocessing", "nest_asyncio", "asgiref", "anyio"}
 )
+BLOCKING_GRPC = frozenset({"server", "insecure_channel", "secure_channel", "intercept_channel"})
 ASKS_FOR_A_LOOP = frozenset({"get_event_loop", "_get_running_loop", "is_running", "current_async_library"})
 FAILS_WITHOUT_A_LOOP = frozenset({"get_running_loop", "current_task", "all_tasks"})
 SAYS_THERE_IS_NONE = frozenset({"RuntimeError", "Exception", "BaseException"})
 MAKES_TASKS = frozenset({"gather", "shield", "as_completed"})
 KNOWN_BY_THEIR_CALLS = FAILS_WITHOUT_A_LOOP | {"create_task"}
+KNOWN_BY_NAME = KNOWN_BY_THEIR_CALLS | ASKS_FOR_A_LOOP | MAKES_TASKS | {"suppress"}
+INNER_ASYNCIO = frozenset(
+    {"base_events", "events", "runners", "staggered", "taskgroups", "tasks", "threads", "unix_events"}
+)
 AWAITED = frozenset({"execute_task", "ExecuteTask", "broadcast", "_broadcast", "broadcast_task_status"})
+BROADCASTS = frozenset({"Broadcast", "AttemptLog"})
+"""The kinds of what broadcasts, by whatever name."""
 
-Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
+Scope = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,10 @@ def leaves_the_loop(tree: ast.Module) -> Iterator[Offence]:
                 for each in names:
                     if each.name in LEAVES_THE_LOOP | {"futures"}:
                         yield Offence(node.lineno, each.name)
+                    if module == "grpc" and each.name in BLOCKING_GRPC:
+                        yield Offence(node.lineno, f"grpc.{each.name}")
+            case ast.Attribute(value=ast.Name(id="grpc"), attr=name) if name in BLOCKING_GRPC:
+                yield Offence(node.lineno, f"grpc.{name}")
             case ast.Constant(value=str(name)) if name in LEAVES_THE_LOOP | THREADED_MODULES:
                 yield Offence(node.lineno, f"{name!r}, to be looked up by its name")
 
@@ -93,25 +113,50 @@ def detects_a_loop(tree: ast.Module) -> Iterator[Offence]:
 
 
 def hides_what_it_calls(tree: ast.Module) -> Iterator[Offence]:
-    """What other rules know by its call, under another name or handed on uncalled."""
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    """What other rules know by its name or its call: under another name, looked up, or handed on uncalled."""
+    whole = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    # An annotation calls nothing; `asyncio.Task[None]` is a kind, which rules know by that name.
+    whole |= {id(node) for kind in _annotations(tree) for node in ast.walk(kind)}
+    whole |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Subscript)}
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(attr=name) | ast.Name(id=name) if name in KNOWN_BY_THEIR_CALLS:
-                if id(node) not in called:
+                if id(node) not in whole:
                     yield Offence(node.lineno, f"{name}, not called where it stands")
-            case ast.Attribute(value=ast.Name(id="asyncio"), attr=name) if name in MAKES_TASKS:
-                if id(node) not in called:
+            case ast.Attribute(value=ast.Name(id="asyncio"), attr=name):
+                if name in MAKES_TASKS | {"Task"} and id(node) not in whole:
                     yield Offence(node.lineno, f"{name}, not called where it stands")
-            case ast.ImportFrom(module=module, names=names):
-                if module == "asyncio" and any(each.name in {"Task", "*"} for each in names):
-                    yield Offence(node.lineno, "asyncio's Task without asyncio's name")
+                if name in INNER_ASYNCIO or name.startswith("_"):
+                    yield Offence(node.lineno, f"asyncio.{name}, which is asyncio's own")
+            case ast.Name(id="asyncio") if id(node) not in whole:
+                yield Offence(node.lineno, "asyncio handed on")
+            case ast.Constant(value=str(name)) if name in KNOWN_BY_NAME:
+                yield Offence(node.lineno, f"{name!r}, to be looked up by its name")
+            case ast.ImportFrom(module=str(module), names=names):
+                if module == "asyncio" and any(each.name in INNER_ASYNCIO | {"Task", "*"} for each in names):
+                    yield Offence(node.lineno, "asyncio's own without asyncio's name")
+                if module.startswith("asyncio.") and module != "asyncio.subprocess":
+                    yield Offence(node.lineno, f"{module}, which is asyncio's own")
+                if module == "asyncio" and any(each.name in MAKES_TASKS for each in names):
+                    yield Offence(node.lineno, "what makes tasks, without asyncio's name")
                 for each in names:
-                    if each.name in KNOWN_BY_THEIR_CALLS | MAKES_TASKS and each.asname:
+                    if each.name in KNOWN_BY_NAME and each.asname:
                         yield Offence(node.lineno, f"{each.name} as {each.asname}")
             case ast.Import(names=names):
-                if any(each.name == "asyncio" and each.asname for each in names):
+                if any(each.name.partition(".")[0] == "asyncio" and each.asname for each in names):
                     yield Offence(node.lineno, "asyncio by another name")
+
+
+def _annotations(tree: ast.Module) -> Iterator[ast.expr]:
+    """Where a kind is told, and nothing done."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(annotation=ast.expr() as kind) | ast.AnnAssign(annotation=kind):
+                yield kind
+            case (
+                ast.FunctionDef(returns=ast.expr() as kind) | ast.AsyncFunctionDef(returns=ast.expr() as kind)
+            ):
+                yield kind
 
 
 def _says_there_is_none(kind: ast.expr | None) -> bool:
@@ -133,34 +178,54 @@ def forgets_a_task(tree: ast.Module) -> Iterator[Offence]:
 
     A task is made by a TaskGroup: a name or attribute that `async with TaskGroup() as` binds, that is
     annotated as one, or that one of these is assigned to; a name is one where it is bound, and in functions
-    inside. Any other `create_task` must give a name which the same function awaits, or hands to something
-    that it awaits. So must what makes tasks on the way, as `gather`, where it is not awaited itself. Nobody
-    makes a `Task` by hand.
+    inside, an attribute in its class. Any other `create_task` must give a name, no other task's, which the
+    same function awaits, or hands to something that it awaits. So must what makes tasks on the way, as
+    `gather`, where it is not awaited itself. Nobody makes a `Task` by hand.
     """
-    yield from _forgotten(tree, {each for each in _groups(ast.walk(tree)) if "." in each})
+    made_by_hand = {"asyncio.Task"} | {
+        ast.unparse(target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and _without_kind(node.value) == "asyncio.Task"
+        for target in node.targets
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _without_kind(node.func) in made_by_hand:
+            yield Offence(node.lineno, f"{ast.unparse(node.func)}(), a task made by hand")
+    yield from _forgotten(tree, set())
 
 
-def _forgotten(function: Scope, known: set[str]) -> Iterator[Offence]:
-    """The same of a function, and of those inside it, where so many groups are known."""
-    own = [*_own_nodes(function)]
-    arguments = [] if isinstance(function, ast.Module) else ast.walk(function.args)
-    groups = known | _groups([*arguments, *own])
+def _without_kind(expression: ast.expr) -> str:
+    """`asyncio.Task` for `asyncio.Task[None]`."""
+    return ast.unparse(expression.value if isinstance(expression, ast.Subscript) else expression)
+
+
+def _forgotten(scope: Scope, known: set[str]) -> Iterator[Offence]:
+    """The same of a scope, and of those inside it, where so many groups are known."""
+    own = [*_own_nodes(scope)]
+    match scope:
+        case ast.ClassDef():
+            groups = known | {each for each in _groups(ast.walk(scope)) if "." in each}
+        case ast.Module():
+            groups = known | _groups(own)
+        case _:
+            groups = known | _groups([*ast.walk(scope.args), *own])
     awaits = [node for each in own if isinstance(each, ast.Await) for node in ast.walk(each)]
     awaited = {node.id for node in awaits if isinstance(node, ast.Name)}
+    names = [_kept_as(statement) for statement in own]
     for statement in own:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield from _forgotten(statement, groups)
-        kept = _kept_as(statement) in awaited
+        kept = (name := _kept_as(statement)) in awaited and names.count(name) == 1
         for call in _calls_in(statement):
             text = ast.unparse(call.func)
             match _last(call.func):
                 case "create_task":
                     owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
                     owned = owner in groups or kept
-                case name if name in MAKES_TASKS:
+                case made if made in MAKES_TASKS:
                     owned = call in awaits or kept
                 case _:
-                    owned = text != "asyncio.Task"
+                    owned = True
             if not owned:
                 yield Offence(call.lineno, f"{text}() outside a TaskGroup, not awaited")
 
@@ -206,13 +271,13 @@ def _kept_as(node: ast.AST) -> str:
     return ""
 
 
-def _own_nodes(function: Scope) -> Iterator[ast.AST]:
-    """The nodes of a function, less those of functions inside it."""
-    waiting: list[ast.AST] = list(function.body)
+def _own_nodes(scope: Scope) -> Iterator[ast.AST]:
+    """The nodes of a scope, less those of functions and classes inside it."""
+    waiting: list[ast.AST] = list(scope.body)
     while waiting:
         node = waiting.pop()
         yield node
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             waiting += ast.iter_child_nodes(node)
 
 
@@ -228,20 +293,32 @@ def _calls_in(node: ast.AST) -> Iterator[ast.Call]:
 
 
 def leaves_unawaited(tree: ast.Module) -> Iterator[Offence]:
-    """A task's execution or a broadcast that is called but not directly awaited."""
-    stubs = {
-        ast.unparse(target)
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
-        if isinstance(node.value, ast.Call) and _last(node.value.func) == "unary_unary"
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-    }
+    """A task's execution or a broadcast that is called but not directly awaited, or bound to be called later.
+
+    It is known by its name, by its annotation, and by what a name of it is assigned to.
+    """
+    known = set[str]()
+    assigned: list[tuple[ast.expr, ast.expr]] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(arg=name, annotation=ast.expr() as kind) if _last(kind) in BROADCASTS:
+                known.add(name)
+            case (
+                ast.Assign(targets=[target], value=value)
+                | ast.AnnAssign(target=target, value=ast.expr() as value)
+            ):
+                assigned.append((target, value))
+    for target, value in assigned:
+        is_made = isinstance(value, ast.Call) and _last(value.func) in BROADCASTS | {"unary_unary"}
+        if is_made or _last(value) in AWAITED or ast.unparse(value) in known:
+            known.add(ast.unparse(target))
     awaited = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Await)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or id(node) in awaited:
             continue
-        if _last(node.func) in AWAITED or ast.unparse(node.func) in stubs:
-            yield Offence(node.lineno, f"{ast.unparse(node.func)}() is not awaited")
+        late = node.args[0] if _last(node.func) == "partial" and node.args else node.func
+        if _last(late) in AWAITED or ast.unparse(late) in known:
+            yield Offence(node.lineno, f"{ast.unparse(late)}() is not awaited")
 
 
 def _last(expression: ast.expr) -> str:

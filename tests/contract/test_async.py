@@ -148,6 +148,18 @@ def is_made(node: ast.AST, name: str) -> bool:
         (leaves_the_loop, "threads = importlib.import_module('threading')"),
         (leaves_the_loop, "async def f(loop): await loop.getaddrinfo(host, port)"),
         (leaves_the_loop, "from starlette.concurrency import run_in_threadpool"),
+        (leaves_the_loop, "async def f(loop): await partial(loop.run_in_executor, None)(g)"),
+        (leaves_the_loop, "ways = {'away': loop.run_in_executor}"),
+        (leaves_the_loop, "operator.methodcaller('run_in_executor', None, g)(loop)"),
+        (leaves_the_loop, "from threading import Timer as Later"),
+        (leaves_the_loop, "import multiprocessing.dummy as threads"),
+        (leaves_the_loop, "from anyio.to_thread import run_sync"),
+        (leaves_the_loop, "async def f(): await anyio.to_thread.run_sync(g)"),
+        (leaves_the_loop, "from asgiref.sync import sync_to_async as away"),
+        (leaves_the_loop, "logging.handlers.QueueListener(queue)"),
+        (leaves_the_loop, "channel = grpc.insecure_channel(address)"),
+        (leaves_the_loop, "from grpc import server as serve"),
+        (leaves_the_loop, "exec(code)"),
         (detects_a_loop, "asyncio.get_event_loop()"),
         (
             detects_a_loop,
@@ -172,14 +184,55 @@ def is_made(node: ast.AST, name: str) -> bool:
         (hides_what_it_calls, "def f(loop): tasks.update(map(loop.create_task, work))"),
         (hides_what_it_calls, "import asyncio as aio"),
         (hides_what_it_calls, "from asyncio import Task"),
+        (hides_what_it_calls, "from asyncio import gather"),
+        (hides_what_it_calls, "from asyncio.tasks import create_task"),
+        (hides_what_it_calls, "from asyncio import tasks"),
+        (hides_what_it_calls, "async def f(): asyncio.tasks.Task(g())"),
+        (hides_what_it_calls, "import asyncio.threads as away"),
+        (hides_what_it_calls, "class Background(asyncio.Task): pass"),
+        (hides_what_it_calls, "factory = asyncio.create_eager_task_factory(asyncio.Task)"),
+        (hides_what_it_calls, "async def f(): getattr(asyncio, name)(g())"),
+        (hides_what_it_calls, "async def f(loop): getattr(loop, 'create_task')(g())"),
+        (hides_what_it_calls, "spawn = operator.attrgetter('create_task')"),
+        (hides_what_it_calls, "async def f(): partial(asyncio.create_task, g())()"),
+        (hides_what_it_calls, "ways = {'later': asyncio.create_task}"),
+        (hides_what_it_calls, "from contextlib import suppress as may_fail"),
         (forgets_a_task, "async def f(): asyncio.create_task(g())"),
         (forgets_a_task, "async def f(): asyncio.Task(g())"),
+        (forgets_a_task, "Child = asyncio.Task[None]\nasync def f(): Child(g())"),
         (forgets_a_task, "async def f(): asyncio.gather(g(), h())"),
         (forgets_a_task, "def f(self): self._both = asyncio.shield(g())"),
         (forgets_a_task, "async def f(): task = asyncio.create_task(g())"),
         (forgets_a_task, "async def f(): return asyncio.create_task(g())"),
         (forgets_a_task, "def f(self): self._task = self._loop.create_task(g())"),
         (forgets_a_task, "async def f(): tasks.add(asyncio.create_task(g()))"),
+        (
+            forgets_a_task,
+            """
+            async def f(self):
+                task = asyncio.create_task(g())
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            """,
+        ),
+        (
+            forgets_a_task,
+            """
+            async def f():
+                task = asyncio.create_task(g())
+                task = asyncio.create_task(h())
+                await task
+            """,
+        ),
+        (
+            forgets_a_task,
+            """
+            class Keeper:
+                def __init__(self, group: asyncio.TaskGroup): self._group = group
+            class Other:
+                def f(self): self._group.create_task(g())
+            """,
+        ),
         (
             forgets_a_task,
             """
@@ -198,6 +251,11 @@ def is_made(node: ast.AST, name: str) -> bool:
         ),
         (leaves_unawaited, "async def f(agent): agent.execute_task(work)"),
         (leaves_unawaited, "async def f(self): asyncio.gather(self._broadcast(notice))"),
+        (leaves_unawaited, "async def f(self, group): group.create_task(self._broadcast(notice))"),
+        (leaves_unawaited, "async def f(self):\n    say = self._broadcast\n    say(notice)"),
+        (leaves_unawaited, "async def f(self): self.later = partial(self._broadcast, notice)"),
+        (leaves_unawaited, "def f(tell: Broadcast): return tell(notice)"),
+        (leaves_unawaited, "def f(broadcast):\n    tell = AttemptLog(broadcast)\n    return tell(notice)"),
         (leaves_unawaited, "def f(channel):\n    call = channel.unary_unary(name)\n    return call(request)"),
     ],
 )
@@ -245,6 +303,9 @@ def test_each_rule_sees_what_it_forbids(rule: Rule, source: str) -> None:
             """,
         ),
         (hides_what_it_calls, "def f(gather: float): return gather"),
+        (hides_what_it_calls, "Child = asyncio.Task[None]\ndef f(task: asyncio.Task): pass"),
+        (hides_what_it_calls, "from asyncio.subprocess import PIPE\nprint(asyncio.subprocess.DEVNULL)"),
+        (leaves_the_loop, "channel = grpc.aio.insecure_channel(address)"),
         (leaves_unawaited, "async def f(agent): return await agent.execute_task(work)"),
     ],
 )
