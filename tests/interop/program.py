@@ -1,12 +1,16 @@
 """A client as a program that says lines of JSON."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 Line = dict[str, Any]
+
+SILENCE = 60.0
+"""Seconds without a line after which nothing more is to come. How long a run takes, the machine decides."""
 
 
 class Program:
@@ -24,10 +28,15 @@ class Program:
         return [line[name] for line in self.lines if name in line]
 
     async def until(self, true: Callable[["Program"], bool]) -> None:
-        """Return once it has said enough. Raises AssertionError where it ends without."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._ended or true(self))
-        assert true(self), f"it ended: {self.complaint}\n{self.lines}"
+        """Return once it has said enough. Raises AssertionError where it ends or falls silent without."""
+        said = -1
+        while said < len(self.lines) and not (self._ended or true(self)):
+            said = len(self.lines)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SILENCE), self._changed:
+                    await self._changed.wait_for(lambda: self._ended or true(self))
+        last = "\n".join(map(json.dumps, self.lines[-20:]))
+        assert true(self), f"it {'ended' if self._ended else 'is silent'}: {self.complaint}\n{last}"
 
     async def ended(self) -> int:
         """Its exit code, once all it said was read."""

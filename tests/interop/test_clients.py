@@ -76,6 +76,7 @@ async def test_a_client_follows_a_run_across_a_dropped_connection(command: list[
         for client, run_id in zip(clients, runs, strict=True):
             assert await client.ended() == 0, client.complaint
             assert client.said("event") == await journaled(lead, run_id)
+            assert_it_went_on_from_where_it_was(client)
             assert client.said("ended") == [await end_of(lead, run_id)]
             assert client.said("artifact") == [await diff_of(lead, run_id)]
             assert client.said("error") == REFUSALS
@@ -119,6 +120,17 @@ def told_usage(client: Program, task_id: str) -> bool:
         line.get("event", {}).get("event", {}).get("usage_recorded", {}).get("task_id") == task_id
         for line in client.lines
     )
+
+
+def assert_it_went_on_from_where_it_was(client: Program) -> None:
+    """The cursor that it told of each drop lies behind the event before, and before the one after."""
+    before = 0
+    for at, line in enumerate(client.lines):
+        if "event" in line:
+            before = int(line["event"]["revision"])
+        elif "dropped" in line:
+            after = next(int(each["event"]["revision"]) for each in client.lines[at:] if "event" in each)
+            assert before <= int(line["dropped"]["cursor"].rpartition(".")[2]) < after
 
 
 async def journaled(lead: Lead, run_id: str) -> list[Any]:
