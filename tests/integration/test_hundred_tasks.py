@@ -1,6 +1,7 @@
 """A hundred tasks on real processes, followed by twenty watchers: one run, looked at from all sides."""
 
 import asyncio
+import json
 import os
 import re
 import sqlite3
@@ -13,9 +14,11 @@ import httpx2
 import pytest
 from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from websockets.asyncio.client import ClientConnection, connect
 
 from codeframe.client import Client
 from codeframe.v1 import lead_pb2, plan_pb2, state_pb2, status_pb2, status_pb2_grpc
+from gateway.frames import FRAMES
 from services.runtime.channel import open_channel
 from tests.fleet import ROLES, Fleet, script, serve_fleet, task, watched_over
 from tests.process_logs import longest_lags, written_since
@@ -23,7 +26,7 @@ from tests.process_logs import longest_lags, written_since
 pytestmark = pytest.mark.timeout(900)
 
 TASKS = tuple((f"task-{number:02}", ROLES[number % len(ROLES)]) for number in range(100))
-STREAMS, PAGES = 14, 5  # readers by gRPC and by SSE; the twentieth watcher does not read
+STREAMS, PAGES, SOCKETS = 12, 5, 2  # readers by gRPC, SSE and WebSocket; the twentieth watcher does not read
 FINAL = {state_pb2.RUN_STATE_COMPLETED, state_pb2.RUN_STATE_FAILED, state_pb2.RUN_STATE_CANCELLED}
 
 SILENCE = 60.0
@@ -55,6 +58,7 @@ class Recorded:
     run: lead_pb2.Run
     journal: list[int]
     public: list[int]
+    framed: list[int]
     readers: dict[str, list[int]]
     never_read: list[int]
     before: Threads
@@ -95,6 +99,7 @@ async def record(folder: Path) -> Recorded:
             run=run,
             journal=revisions(fleet, "true", end),
             public=revisions(fleet, "public", end),
+            framed=revisions(fleet, f"public and kind in ({', '.join(map(repr, FRAMES))})", end),
             readers=read,
             never_read=never_read,
             before=before,
@@ -175,6 +180,10 @@ async def watching(
             f"stream {number}": group.create_task(read_to_the_end(streamed(call)))
             for number, call in enumerate(calls[1:])
         } | {f"page {number}": group.create_task(read_to_the_end(served(http))) for number in range(PAGES)}
+        for number in range(SOCKETS):
+            place = f"ws://{fleet.addresses['gateway']}/ws?cursor="
+            socket = await stack.enter_async_context(connect(place, proxy=None))
+            readers[f"socket {number}"] = group.create_task(read_frames(socket))
         yield readers, streamed(calls[0])
 
 
@@ -214,6 +223,17 @@ async def read_to_the_end(events: AsyncIterator[status_pb2.JournaledEvent]) -> l
         if len(runs) == 2:
             return seen
     raise AssertionError(f"the events ended after {len(seen)}")
+
+
+async def read_frames(socket: ClientConnection) -> list[int]:
+    """The revisions of the frames, up to the last one of the second run: all of its tasks are done."""
+    seen: list[int] = []
+    async for text in socket:
+        told = json.loads(text)
+        seen.append(int(told["cursor"].rpartition(".")[2]))
+        if (told["type"], told.get("completed")) == ("progress_update", len(TASKS)):
+            return seen
+    raise AssertionError(f"the frames ended after {len(seen)}")
 
 
 @asynccontextmanager
@@ -262,6 +282,13 @@ def test_no_thread_works_but_the_loops_grpcs_and_the_journals(recorded: Recorded
 def test_each_watcher_gets_every_event_once_and_in_order(recorded: Recorded, reader: str) -> None:
     assert len(recorded.public) > 1500
     assert recorded.readers[reader] == recorded.public
+
+
+@pytest.mark.parametrize("reader", [f"socket {n}" for n in range(SOCKETS)])
+def test_each_socket_gets_every_frame_once_and_in_order(recorded: Recorded, reader: str) -> None:
+    seen = recorded.readers[reader]
+    assert len(seen) > 1000
+    assert seen == [revision for revision in recorded.framed if revision <= seen[-1]]
 
 
 def test_a_watcher_that_does_not_read_costs_nobody_and_misses_nothing(recorded: Recorded) -> None:

@@ -111,6 +111,19 @@ async def test_last_event_id_resumes_and_goes_before_the_query(lead: CannedLead,
         assert [each.id for each in await reader.take(10)] == [f"log.{n}" for n in range(1, 11)]
 
 
+async def test_all_of_many_events_are_sent_once_and_in_order(lead: CannedLead, gateway: Gateway) -> None:
+    """Hundreds in a batch, and across a watch that breaks: as server-sent events, and as frames."""
+    url, places = f"ws://{gateway.address}/ws?cursor=", [f"log.{n}" for n in range(1, 1001)]
+    await lead.tell(*(changed(str(n)) for n in range(500)))
+    async with events(gateway, "?cursor=") as reader, connect(url, proxy=None) as socket:
+        assert [each.id for each in await reader.take(500)] == places[:500]
+        assert [json.loads(await socket.recv())["cursor"] for _ in range(500)] == places[:500]
+        await lead.break_watches()
+        await lead.tell(*(changed(str(n)) for n in range(500)))
+        assert [each.id for each in await reader.take(500)] == places[500:]
+        assert [json.loads(await socket.recv())["cursor"] for _ in range(500)] == places[500:]
+
+
 async def test_the_query_goes_to_the_lead(lead: CannedLead, gateway: Gateway) -> None:
     lead.runs = [lead_pb2.Run(run_id="a"), lead_pb2.Run(run_id="b")]
     query = "?project=shop&run_id=a&run_id=b&run_id=a&kind=task_status_changed&cursor="
