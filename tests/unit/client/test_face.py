@@ -44,6 +44,9 @@ def test_the_document_names_what_the_package_has() -> None:
         assert f"`{attribute}`" in text, f"docs/client.md says nothing of CodeframeError.{attribute}"
     for parameter in inspect.signature(Client.watch).parameters:
         assert parameter == "self" or f"{parameter}=" in text
+    for name, argument in inspect.signature(Client.create_run).parameters.items():
+        if argument.kind is argument.KEYWORD_ONLY:
+            assert f"`{name}=`" in text or f"`{name}`" in text, f"docs/client.md says nothing of {name}"
 
 
 async def test_the_documents_program_runs(capsys: pytest.CaptureFixture[str]) -> None:
