@@ -148,11 +148,11 @@ async def _create(lead: Lead) -> dict[str, str]:
 
 async def until(lead: Lead, run_id: str, true: Callable[[JournaledEvent], bool]) -> None:
     """Return once such an event of a run, or of the fleet, is journaled."""
-    while True:
-        head = (await lead.journal.bounds()).head
-        if any(map(true, await lead.journaled(run_id))):
-            return
-        await lead.journal.changed(head)
+
+    async def look() -> bool:
+        return any(map(true, await lead.journaled(run_id)))
+
+    await lead.once(look)
 
 
 def _is_working(told: JournaledEvent) -> bool:

@@ -476,7 +476,7 @@ async def test_a_worker_that_is_heard_of_again_tells_what_its_lost_attempt_took(
         cuts.cut()
         silent = await lead.until(run.run_id, lambda run: run.HasField("estimated"))
         assert (silent.charged.turns, silent.estimated.turns) == (10, 9)
-        await lead.until_task(run.run_id, "a", state_pb2.WAITING_FOR_BUDGET)
+        await lead.until_task(run.run_id, "a", lambda task: task.waiting_for == state_pb2.WAITING_FOR_BUDGET)
         cuts.away = False
         ended = await lead.ended(run.run_id)
         assert ended.state == COMPLETED, ended.failure

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -87,23 +87,33 @@ class Lead:
         """The run, once it has ended."""
         return await self.until(run_id, lambda run: run.state in FINAL)
 
-    async def until(self, run_id: str, true: Callable[[lead_pb2.Run], bool]) -> lead_pb2.Run:
+    async def once(self, look: Callable[[], Awaitable[Any]]) -> Any:
+        """What a look finds, once it finds something: it looks again after each append."""
         while True:
-            head = (await self.journal.bounds()).head
-            run = await self.run(run_id)
-            if true(run):
-                return run
-            await self.journal.changed(head)
-
-    async def until_task(
-        self, run_id: str, task_id: str, waiting: state_pb2.WaitingFor.ValueType
-    ) -> lead_pb2.Task:
-        """A task, once it waits for something."""
-        while True:
-            head = (await self.journal.bounds()).head
-            if (found := (await self.tasks(run_id))[task_id]).waiting_for == waiting:
+            head = (await self.journal.bounds()).head  # before it looks: what is appended meanwhile wakes it
+            if found := await look():
                 return found
             await self.journal.changed(head)
+
+    async def until(self, run_id: str, true: Callable[[lead_pb2.Run], bool]) -> lead_pb2.Run:
+        """The run, once that is true of it."""
+
+        async def look() -> lead_pb2.Run | None:
+            return seen if true(seen := await self.run(run_id)) else None
+
+        found: lead_pb2.Run = await self.once(look)
+        return found
+
+    async def until_task(
+        self, run_id: str, task_id: str, true: Callable[[lead_pb2.Task], bool]
+    ) -> lead_pb2.Task:
+        """A task, once that is true of it."""
+
+        async def look() -> lead_pb2.Task | None:
+            return seen if true(seen := (await self.tasks(run_id))[task_id]) else None
+
+        found: lead_pb2.Task = await self.once(look)
+        return found
 
     async def events(self, run_id: str) -> list[events_pb2.Event]:
         """Every public event of a run, or of the fleet, in order."""

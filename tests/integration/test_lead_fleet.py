@@ -65,10 +65,7 @@ async def test_a_refused_attempt_is_bound_elsewhere_and_costs_nothing(house: Hou
                 message.startswith("NO_FREE_SLOT: attempts that ended hold too much") for message in messages
             )
 
-        head = 0
-        while not await refused():
-            await lead.journal.changed(head)
-            head = (await lead.journal.bounds()).head
+        await lead.once(refused)
         house.script.open("a")
         assert (await lead.ended(run.run_id)).state == COMPLETED
         done = {each.task_id: each for each in await lead.attempts(run.run_id) if each.task_id}
@@ -91,8 +88,7 @@ async def test_the_fleet_tells_each_fact_once_over_restarts_of_the_lead(house: H
                 told = await lead.told(FLEET, "agent_status_changed")
                 return bool(told[-1].status == state_pb2.AGENT_STATE_IDLE) and len(told) > 3
 
-            while not await idle_again():
-                await lead.journal.changed((await lead.journal.bounds()).head)
+            await lead.once(idle_again)
             created = await lead.told(FLEET, "agent_created")
             assert [(each.agent_id, each.agent_type) for each in created] == [
                 ("one/backend", "backend"),

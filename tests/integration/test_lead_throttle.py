@@ -36,9 +36,7 @@ class Provider:
 
 async def waits_for_provider(lead: Lead, run_id: str, task_id: str) -> lead_pb2.Task:
     await lead.until(run_id, lambda run: run.state == state_pb2.RUN_STATE_RUNNING)
-    while (found := (await lead.tasks(run_id))[task_id]).waiting_for != PROVIDER:
-        await lead.journal.changed((await lead.journal.bounds()).head)
-    return found
+    return await lead.until_task(run_id, task_id, lambda task: task.waiting_for == PROVIDER)
 
 
 async def test_what_one_worker_meets_holds_for_every_worker_with_its_key(house: House) -> None:
@@ -111,12 +109,14 @@ async def test_after_a_provider_was_given_up_one_attempt_probes_it_first(
         house.lead(one, rounds=QUICK) as lead,
     ):
         first = await lead.create(task("gives-up"), limits=wide)
-        while not await lead.told("fleet", "provider_throttled"):
-            await lead.journal.changed((await lead.journal.bounds()).head)
+        await lead.once(lambda: lead.told("fleet", "provider_throttled"))
         run = await lead.create(task("probe", priority=0), task("next"), request_id="r", limits=wide)
         await house.script.until_waiting(f"{run.run_id}.probe.1")
-        while (await waits_for_provider(lead, run.run_id, "next")).HasField("retry_time"):
-            await lead.journal.changed((await lead.journal.bounds()).head)
+        await lead.until_task(
+            run.run_id,
+            "next",
+            lambda task: task.waiting_for == PROVIDER and not task.HasField("retry_time"),
+        )
         house.script.open("probe.1.turn")
         assert (await lead.ended(run.run_id)).state == state_pb2.RUN_STATE_COMPLETED
         kinds = [(event.WhichOneof("payload"), event) for event in await lead.events(run.run_id)]

@@ -74,6 +74,11 @@ async def house(folder: Path) -> AsyncIterator[tuple[Lead, Serving]]:
             await model.close()
 
 
+async def given_up(lead: Lead) -> bool:
+    """Whether the provider has been told to be unavailable."""
+    return any(each.unavailable for each in await lead.told("fleet", "provider_throttled"))
+
+
 @pytest.mark.thorough
 async def test_a_provider_that_was_given_up_costs_no_retry_and_one_attempt_probes_it_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -84,8 +89,7 @@ async def test_a_provider_that_was_given_up_costs_no_retry_and_one_attempt_probe
     no_retry = lead_pb2.RunLimits(retries=0)
     async with asyncio.timeout(60), house(tmp_path) as (lead, claude):
         first_run = await lead.create(told("away"), limits=no_retry)
-        while not any(each.unavailable for each in await lead.told("fleet", "provider_throttled")):
-            await lead.journal.changed((await lead.journal.bounds()).head)
+        await lead.once(lambda: given_up(lead))
         waiting = await lead.create(told("other"), request_id="r", limits=no_retry)
         ended = [await lead.ended(run.run_id) for run in (first_run, waiting)]
         first, second = [each for each in await lead.attempts(first_run.run_id) if each.task_id]
