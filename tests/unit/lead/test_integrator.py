@@ -1,9 +1,11 @@
 """A run's branches with real git: the base read, candidates stacked, the head moved, nothing else touched."""
 
 import asyncio
+import itertools
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from services.lead.integrator import (
     ref_safe,
 )
 from services.lead.machine.task import OwnCommit
+from services.runtime.child import ChildAnswer
 from services.runtime.git import Git, GitError
 from tests.git_project import branches, bytes_of, commit_files, files_at, git, make_project
 
@@ -296,14 +299,44 @@ async def test_nothing_of_the_users_is_touched_and_no_hook_runs(
     assert not list(tmp_path.glob("ran-*"))
 
 
-async def test_a_cancelled_stack_leaves_nothing_that_hinders_the_next(
-    integrator: Integrator, pushed: Pushed
+class CutGit(Git):
+    """Real git. Whoever has it run its command number `at` is cancelled, `after` so many seconds of it."""
+
+    def __init__(self, after: float) -> None:
+        super().__init__(os.environ)
+        self.asked = self.at = 0
+        self._after = after
+
+    async def ask(self, *arguments: str, **how: Any) -> ChildAnswer:
+        self.asked += 1
+        if self.asked == self.at:
+            caller = asyncio.current_task()
+            assert caller
+            if self._after:
+                asyncio.get_running_loop().call_later(self._after, caller.cancel)
+            else:
+                caller.cancel()  # of this very command: git is begun, and ended at once
+        return await super().ask(*arguments, **how)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.002])
+async def test_a_stack_that_is_cancelled_at_any_step_leaves_nothing_that_hinders_the_next(
+    tmp_path: Path, project: Path, pushed: Pushed, after: float
 ) -> None:
+    cutting = CutGit(after)
+    integrator = Integrators(cutting, tmp_path / "clones").of(str(project))
     base = await integrator.pin("")
     await integrator.open_branch(RUN, base)
     waiting = [pushed.waiting(f"t{number}", base, {f"t{number}.py": ""}) for number in range(4)]
-    for delay in (0.0, 0.02, 0.05, 0.1):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(delay):
-                await integrator.stack(RUN, 1, base, waiting)
-    assert (await integrator.stack(RUN, 1, base, waiting)).tasks == ("t0", "t1", "t2", "t3")
+    cancelled = 0
+    for step in itertools.count(1):
+        cutting.asked, cutting.at = 0, step
+        stacking = asyncio.create_task(integrator.stack(RUN, 1, base, waiting))
+        await asyncio.wait([stacking])
+        cancelled += stacking.cancelled()
+        if cutting.asked < step:
+            break
+        assert after or stacking.cancelled()
+    assert cancelled > 10
+    assert (await stacking).tasks == ("t0", "t1", "t2", "t3")
+    assert branches(project)[candidate_branch(RUN, 1)] == (await stacking).commit
