@@ -382,7 +382,17 @@ async def test_a_cancelled_test_run_leaves_no_process(worker: Worker, project: P
 
 
 async def test_an_interrupted_attempt_is_gone_on_with(worker: Worker, project: Path) -> None:
-    begun = await do(worker, project, [write("shop/mean.py", RIGHT)], never, timeout=1)
+    has_written = asyncio.Event()
+
+    async def wait(conversation: Conversation) -> Calls:
+        has_written.set()
+        return await never(conversation)
+
+    worker.model.scripts["sum"] = [[write("shop/mean.py", RIGHT)], wait]
+    call = worker.execute(task_request(project, head(project), passing=[KNOWN]))
+    await has_written.wait()
+    await worker.cancel("run.sum.1")
+    begun = (await call).result
     worker.model.scripts["sum"] = [[write("tests/test_mean.py", TEST)]]
     request = task_request(
         project, head(project), attempt_id="run.sum.2", passing=[KNOWN], start=begun.commit
@@ -429,22 +439,29 @@ async def test_a_candidate_is_judged_by_what_is_known(worker: Worker, project: P
 
 
 @pytest.mark.parametrize(
-    ("files", "verification", "expected"),
+    ("files", "verification", "seconds", "expected"),
     [
-        ({"tests/test_prices.py": None}, "python -m pytest -q", "NO_TESTS"),
+        ({"tests/test_prices.py": None}, "python -m pytest -q", 30, "NO_TESTS"),
         (
             {"tests/test_slow.py": "import time\ndef test(): time.sleep(60)\n"},
             "python -m pytest -q",
+            2,
             "TIMED_OUT",
         ),
-        ({}, "no-such-command", "SETUP_FAILED"),
+        ({}, "no-such-command", 30, "SETUP_FAILED"),
     ],
 )
 async def test_a_base_that_cannot_be_verified_says_why(
-    worker: Worker, project: Path, files: dict[str, str | None], verification: str, expected: str
+    worker: Worker,
+    project: Path,
+    files: dict[str, str | None],
+    verification: str,
+    seconds: float,
+    expected: str,
 ) -> None:
     commit = commit_files(project, files)
-    result = await worker.result(verify_request(project, commit, verification=verification, test_timeout=2))
+    asked = verify_request(project, commit, verification=verification, test_timeout=seconds)
+    result = await worker.result(asked)
     assert outcome(result) == expected, result.message
     assert result.message
 
