@@ -167,7 +167,8 @@ async def serving(
         can = Capability(ROLES, slots, box.mode, planners=frozenset({"planner"}))
         attempts = Attempts(group, AttemptPerformer(means), can, clock, "this-process")
         server = Server(settings, services=("codeframe.v1.WorkerService",))
-        identity = Identity("w1", "0.1.0", "claude-scripted", means.model_endpoint, "0123456789ab")
+        key = claude.key_fingerprint if claude else "0123456789ab"
+        identity = Identity("w1", "0.1.0", "claude-scripted", means.model_endpoint, key)
         servicer = WorkerServicer(attempts, identity, (lambda: claude.pauses) if claude else tuple)
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(servicer, server.grpc)
         await server.start()

@@ -105,6 +105,7 @@ async def test_a_provider_that_was_given_up_costs_no_retry_and_one_attempt_probe
     assert files_at(project, first.result.commit) == {*FILES, "before.txt"}
     assert git(project, "rev-parse", f"{second.result.commit}^") == first.result.commit
     assert files_at(project, ended[0].head_commit) == {*FILES, "before.txt", "after.txt"}
+    assert len({each.key_fingerprint for each in throttled}) == 1, "what the worker met and what was given up"
     assert [throttled[-2].unavailable, throttled[-1].unavailable] == [True, False]
     _one_went_first(sorted(events, key=lambda each: each.revision))
 
