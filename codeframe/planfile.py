@@ -1,12 +1,15 @@
 """A plan as people write it: YAML, where an error names the line and the path in it."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
+from google.protobuf.descriptor import Descriptor
 
+from buf.validate import validate_pb2
 from codeframe import plan as rules
 from codeframe.amounts import KINDS, budget_of, write_amounts
 from codeframe.tomlfile import offer
@@ -38,6 +41,11 @@ _NAMES = {
     "float": "a number",
     "bool": "true or false",
     "timestamp": "a date",
+}
+# What the API's patterns mean, in words.
+_FORMS = {
+    "id": "has letters, digits, '.', '_' and '-' only, and begins with a letter or digit",
+    "role": "has small letters, digits and '-' only, and begins with a letter",
 }
 _Item = TypeVar("_Item")
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -138,7 +146,7 @@ class _Reader:
         plan = plan_pb2.Plan()
         for key, value in self._mapping(node, "", ("title", "tasks"), ("title", "tasks")).items():
             if key == "title":
-                plan.title = self._text(value, key)
+                plan.title = self._bounded(value, key, plan.DESCRIPTOR)
             else:
                 plan.tasks.extend(self._list(value, key, self._task))
         return plan
@@ -157,7 +165,7 @@ class _Reader:
                 case "budget":
                     self._budget(value, at, task.budget)
                 case _:
-                    setattr(task, key, self._text(value, at))
+                    setattr(task, key, self._bounded(value, at, task.DESCRIPTOR))
         return task
 
     def _budget(self, node: yaml.Node, path: str, budget: budget_pb2.Budget) -> None:
@@ -213,6 +221,16 @@ class _Reader:
             what = f'must be text; YAML takes {node.value} for {_kind(node)}, so quote it: "{node.value}"'
         self._problem(node, path, what)
         return ""
+
+    def _bounded(self, node: yaml.Node, path: str, message: Descriptor) -> str:
+        """The text of a field of a message, held to what the API takes there."""
+        text, key = self._text(node, path), path.rpartition(".")[2]
+        rule = message.fields_by_name[key].GetOptions().Extensions[validate_pb2.field].string
+        if len(text) > rule.max_len:
+            self._problem(node, path, f"has {len(text)} characters; it may have {rule.max_len}")
+        elif text and rule.pattern and not re.search(rule.pattern, text):
+            self._problem(node, path, f"{text!r} cannot be a task's {key}, which {_FORMS[key]}")
+        return text
 
     def _priority(self, node: yaml.Node, path: str) -> int:
         if isinstance(node, yaml.ScalarNode) and _tag(node) == "int" and node.value in _PRIORITIES:

@@ -147,10 +147,10 @@ async def test_a_run_that_is_left_goes_on_and_its_fleet_serves_others(
     assert processes.alive()
     run_id = run.out.partition("codeframe watch ")[2].partition("`")[0]
 
-    plan.write_text(PLAN.replace("backend", "Painter"))
-    code, out = await told("run", str(plan), "--repo", repo, env=state)
+    plan.write_text(PLAN.replace("role: backend", "model: nobody-1"))  # only the lead knows prices
+    code, out = await told("run", str(plan), "--repo", repo, "--budget", "dollars=1", env=state)
     assert code == 2
-    assert f"{plan}:6:9: tasks[0].role: does not match" in out
+    assert f"{plan}:6:10: tasks[0].model: " in out
 
     async with codeframe("watch", run_id, env=state) as watch:
         await watch.prints("SANDBOX NONE")

@@ -156,6 +156,37 @@ def test_what_only_the_whole_plan_tells_is_told_by_its_place(text: str, problem:
     assert problems(text) == [problem]
 
 
+FORMS = {
+    "id": "has letters, digits, '.', '_' and '-' only, and begins with a letter or digit",
+    "role": "has small letters, digits and '-' only, and begins with a letter",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            plan_of("id: a b/c, title: A, description: D"),
+            f"plan.yaml:3:8: tasks[0].id: 'a b/c' cannot be a task's id, which {FORMS['id']}",
+        ),
+        (
+            plan_of("id: a, title: A, description: D, role: Back End"),
+            f"plan.yaml:3:43: tasks[0].role: 'Back End' cannot be a task's role, which {FORMS['role']}",
+        ),
+        (
+            plan_of(f"id: a, title: {'A' * 201}, description: D"),
+            "plan.yaml:3:18: tasks[0].title: has 201 characters; it may have 200",
+        ),
+        (
+            plan_of("id: a, title: A, description: D").replace("T", "T" * 201, 1),
+            "plan.yaml:1:8: title: has 201 characters; it may have 200",
+        ),
+    ],
+)
+def test_what_the_api_would_refuse_is_told_in_words_before_anything_starts(text: str, problem: str) -> None:
+    assert problems(text) == [problem]
+
+
 TAKEN = [WHOLE, plan_of("id: a, title: A, description: D")]
 REFUSED = [
     "title: T",
@@ -170,6 +201,8 @@ REFUSED = [
             "depends_on: b",
             "may_change: [all]",
             "role: [a]",
+            "role: A",
+            f"model: {'m' * 201}",
             "model: 1",
             "budget: {dollars: 0}",
             "budget: {}",
@@ -177,6 +210,7 @@ REFUSED = [
     ),
     *(plan_of(f"id: a, title: A, description: D, budget: {{{amount}}}") for amount in ("", "dollars: 0")),
     plan_of("id: a, title: A"),
+    plan_of("id: a/b, title: A, description: D"),
 ]
 
 
@@ -286,5 +320,5 @@ def test_ten_thousand_tasks_are_read_in_moments() -> None:
 
 
 def test_a_plan_that_no_request_carries_is_an_error() -> None:
-    text = f"title: T\ntasks:\n- {{id: a, title: A, description: {'x' * (16 * 1024**2 + 1)}}}\n"
-    assert problems(text) == ["plan.yaml:1:1: the plan is larger than 16 MiB"]
+    tasks = (f"id: t{n}, title: A, description: {'x' * 50_000}" for n in range(340))
+    assert problems(plan_of(*tasks)) == ["plan.yaml:1:1: the plan is larger than 16 MiB"]
