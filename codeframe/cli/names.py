@@ -4,6 +4,9 @@ from typing import Any
 
 from codeframe.v1 import evidence_pb2, state_pb2
 
+RED_AT_BASE = " (at the base, too)"
+"""Said of tests that failed where the verification is green all the same."""
+
 
 def spoken(enum: Any, number: int) -> str:
     """A value's name: TASK_STATE_IN_PROGRESS as "in progress"; one of a later version by its number."""

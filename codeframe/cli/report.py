@@ -11,7 +11,7 @@ from rich.text import Text
 
 from codeframe.cli.account import account, cost, spent
 from codeframe.cli.key import is_anthropic
-from codeframe.cli.names import first_line, outcome, run_state, spoken, task_state
+from codeframe.cli.names import RED_AT_BASE, first_line, outcome, run_state, spoken, task_state
 from codeframe.cli.view import unserved
 from codeframe.client import Client
 from codeframe.v1 import evidence_pb2, lead_pb2, state_pb2
@@ -96,8 +96,9 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _counts(run: evidence_pb2.Verification) -> str:
-    verdict = "green" if run.green else "red"
-    return f"{verdict}: {run.passed} passed, {run.failed + run.errors} failed, {run.skipped} skipped"
+    verdict, failed = "green" if run.green else "red", run.failed + run.errors
+    before = RED_AT_BASE if run.green and failed else ""
+    return f"{verdict}: {run.passed} passed, {failed} failed{before}, {run.skipped} skipped"
 
 
 def _mutants(check: evidence_pb2.MutationCheck) -> str:

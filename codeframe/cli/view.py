@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from codeframe.cli.names import first_line, outcome, run_state, spoken, task_state
+from codeframe.cli.names import RED_AT_BASE, first_line, outcome, run_state, spoken, task_state
 from codeframe.client import SnapshotStarted, WatchItem
 from codeframe.v1 import events_pb2, evidence_pb2, lead_pb2, state_pb2, status_pb2
 
@@ -249,10 +249,10 @@ def _read(usage: evidence_pb2.ModelUsage) -> int:
 
 
 def _tests(result: events_pb2.TestResult) -> str:
-    counts = (
-        f"{result.passed} passed, {result.failed} failed, {result.errors} errors, {result.skipped} skipped"
-    )
-    return f"{result.task_id}: verification {'green' if result.green else 'red'}: {counts}"
+    before = RED_AT_BASE if result.green and result.failed + result.errors else ""
+    counts = f"{result.passed} passed, {result.failed} failed, {result.errors} errors{before}"
+    verdict = "green" if result.green else "red"
+    return f"{result.task_id}: verification {verdict}: {counts}, {result.skipped} skipped"
 
 
 def _correction(made: events_pb2.CorrectionAttempt) -> str:

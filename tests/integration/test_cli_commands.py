@@ -129,6 +129,13 @@ async def test_show_says_why_a_verification_was_red(lead: CannedLead) -> None:
     assert shown[2].startswith("  green: 4 passed")
 
 
+async def test_show_says_that_what_is_red_in_a_green_verification_was_red_before(lead: CannedLead) -> None:
+    lead.attempts[0].result.verifications[-1].failed = 1
+    async with serve(lead) as address:
+        _, out = await told("show", "r1", "--lead", address)
+    assert out.count("green: 4 passed, 1 failed (at the base, too), 0 skipped") == 2
+
+
 async def test_show_says_what_nothing_verified(lead: CannedLead) -> None:
     lead.runs[0].counts.unverified = 1
     lead.tasks[1].unverified = True

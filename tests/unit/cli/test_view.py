@@ -108,6 +108,7 @@ def test_each_transition_of_a_task_is_a_line() -> None:
         changed("api", state_pb2.TASK_STATE_IN_PROGRESS, phase=state_pb2.TASK_PHASE_WORKING, progress=20),
         changed("api", state_pb2.TASK_STATE_IN_PROGRESS, phase=state_pb2.TASK_PHASE_VERIFYING),
         event(test_result=events_pb2.TestResult(task_id="api", passed=3, failed=1)),
+        event(test_result=events_pb2.TestResult(task_id="api", passed=3, failed=1, green=True)),
         event(
             correction_attempt=events_pb2.CorrectionAttempt(
                 task_id="api",
@@ -129,6 +130,7 @@ def test_each_transition_of_a_task_is_a_line() -> None:
         "",
         "api: in progress, verifying",
         "api: verification red: 3 passed, 1 failed, 0 errors, 0 skipped",
+        "api: verification green: 3 passed, 1 failed, 0 errors (at the base, too), 0 skipped",
         "api: correction 1 of 3 started",
         "api: commit aaaaaaaaaa feat: x",
         "api: completed, aaaaaaaaaa",
