@@ -157,7 +157,10 @@ def _checks(plan: Plan, project: ProjectFile, tree: Tree) -> tuple[tuple[Check, 
         named = project.of(task.role)
         verification = task.verification or named.verification or found[task.role]
         if not verification:
-            text = f"task {task.id!r} has no verification, and the base has none that could be found"
+            text = (
+                f"task {task.id!r} has no verification, and the base has none that could be found: "
+                f"name the command there, or in {PROJECT_FILE} and commit that"
+            )
             missing.append(Violation(f"plan.tasks[{index}].verification", text))
             continue
         own = task.verification and task.verification != named.verification

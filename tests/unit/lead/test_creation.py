@@ -148,6 +148,9 @@ def test_a_base_that_tells_no_verification_is_refused_naming_the_tasks() -> None
     reason, message, fields = refusal(request(task("a", verification="true"), task("b")), {"README": ""})
     assert (reason, fields) == ("NO_VERIFICATION", ["plan.tasks[1].verification"])
     assert "codeframe.toml" in message
+    with pytest.raises(InvalidArgument) as caught:
+        created(request(task("b")), {"README": ""})
+    assert "name the command there, or in codeframe.toml" in caught.value.violations[0].message
 
 
 def test_a_codeframe_toml_that_cannot_be_used_is_refused() -> None:
