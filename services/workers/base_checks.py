@@ -25,10 +25,10 @@ def told_checks(root: Path, paths: Collection[str], roles: Sequence[str]) -> dic
         except ToolError:
             return None
 
-    text = read(PROJECT_FILE) if PROJECT_FILE in paths else None
     try:
-        project = read_project(text) if text is not None else ProjectFile()
-    except ProjectFileError as error:
+        named_here = PROJECT_FILE in paths
+        project = read_project(text_file.read(resolve(root, PROJECT_FILE))) if named_here else ProjectFile()
+    except (ToolError, ProjectFileError) as error:
         raise AttemptFailed(Outcome.SETUP_FAILED, str(error)) from None
     told = {}
     for role in roles:

@@ -170,7 +170,7 @@ def _judged(checks: Checks, result: TaskResult) -> Finding:
             if run.failed or run.errors:
                 told = f"{red}: {', '.join(run.red_tests[:5])}"
                 return Finding(name, "warn", told, "mend them; they count against no task")
-            return Finding(name, "ok", f"{run.passed} tests passed")
+            return Finding(name, "ok", f"{run.passed} test{'s' * (run.passed != 1)} passed")
         case Outcome.NO_TESTS:
             mend = "fine for a start: every task must add one; or name another command in codeframe.toml"
             return Finding(name, "warn", f"no test was found. {said}".strip(), mend)

@@ -94,6 +94,22 @@ def test_what_is_wrong_with_a_base_is_told_with_how_to_mend_it(tmp_path: Path, f
     assert result.exit_code == code
 
 
+def test_a_codeframe_toml_that_is_no_text_is_told_as_the_lead_refuses_it(tmp_path: Path) -> None:
+    make_project(tmp_path / "shop", GREEN | {"tests/test_one.py": "def test_one(): pass\n"})
+    (tmp_path / "shop" / "codeframe.toml").write_bytes(b"\xff\xfe")
+    commit_files(tmp_path / "shop", {})
+    result = doctor("--repo", str(tmp_path / "shop"))
+    assert "fail base: codeframe.toml: is not UTF-8 text (at byte 0)" in result.output
+    assert result.exit_code == 1
+
+
+def test_one_test_is_told_as_one(tmp_path: Path) -> None:
+    one = VERIFY.replace('<testcase classname="a" name="two">%s</testcase>', "")
+    make_project(tmp_path / "shop", GREEN | {"verify.sh": one})
+    result = doctor("--repo", str(tmp_path / "shop"))
+    assert "ok   base: sh verify.sh: 1 test passed\n" in result.output
+
+
 def test_what_is_no_repository_to_run_on_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = doctor("--repo", str(tmp_path / "empty"))
