@@ -103,7 +103,10 @@ def why_unfit(path: Path) -> tuple[str, str] | None:
         repository = repository_at(path)
     except GitFailed as error:
         if path.is_dir() and path.stat().st_uid != os.geteuid():
-            mend = "run codeframe as its owner, or on a clone of your own: git believes no other's"
+            mend = (
+                "run codeframe as its owner, or on a clone of your own "
+                "(its git reads no settings of yours, so safe.directory does not help)"
+            )
             return f"{path} belongs to another user ({error})", mend
         return f"{path}: {error}", "name the folder of one, or make one with `git init`, and commit"
     if repository.root not in (None, path):

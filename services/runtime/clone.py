@@ -135,7 +135,10 @@ class Clone:
         if self.is_local and not path.is_dir():
             return f"{self.url}: there is no such folder"
         if self.is_local and path.stat().st_uid != os.geteuid():
-            mend = "run codeframe as its owner, or on a clone of your own"
+            mend = (
+                "run codeframe as its owner, or on a clone of your own "
+                "(its git reads no settings of yours, so safe.directory does not help)"
+            )
             return f"{self.url} belongs to another user; {mend}"
         if self.is_local:
             answer = await self._git.ask("rev-parse", "--show-toplevel", cwd=path)

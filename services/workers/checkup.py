@@ -95,9 +95,17 @@ async def examine(data_dir: Path, sandbox: str, repo: str) -> AsyncIterator[Find
         data.close()
 
 
+class _Unreadable(Exception):
+    """The repository cannot be read; the text says why, and after a semicolon what to do."""
+
+
 async def _examine_base(data: DataFolder, box: Sandbox, repo: str) -> AsyncIterator[Finding]:
     try:
         commit, found = await _base(data, repo)
+    except _Unreadable as error:
+        told, _, mend = str(error).partition("; ")
+        yield Finding("base", "fail", told, mend or "mend what git says, or name another repository")
+        return
     except (GitError, AttemptFailed) as error:
         yield Finding("base", "fail", str(error), "mend it, and commit")
         return
@@ -115,9 +123,12 @@ async def _examine_base(data: DataFolder, box: Sandbox, repo: str) -> AsyncItera
 
 
 async def _base(data: DataFolder, repo: str) -> tuple[str, dict[str, Checks]]:
-    """The commit of HEAD, and what it tells of the checks. Raises GitError, AttemptFailed."""
+    """The commit of HEAD, and what it tells of the checks. Raises _Unreadable, GitError, AttemptFailed."""
     repository = data.repository(repo)
-    listed = (await repository.list_remote("HEAD")).split()
+    try:
+        listed = (await repository.list_remote("HEAD")).split()
+    except GitError as error:
+        raise _Unreadable(await repository.why_unreadable(error)) from None
     if not listed:
         raise GitError(f"{repo} has no commit; make one first")
     commit = listed[0]

@@ -1,5 +1,6 @@
 """`codeframe doctor`: what it finds of a machine and of a repository, in real processes."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -100,6 +101,24 @@ def test_a_codeframe_toml_that_is_no_text_is_told_as_the_lead_refuses_it(tmp_pat
     commit_files(tmp_path / "shop", {})
     result = doctor("--repo", str(tmp_path / "shop"))
     assert "fail base: codeframe.toml: is not UTF-8 text (at byte 0)" in result.output
+    assert result.exit_code == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a repository to another user")
+def test_another_users_repository_is_told_with_a_mend_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, settings = tmp_path / "shop", tmp_path / "gitconfig"
+    make_project(shop, GREEN)
+    git(tmp_path, "config", "--file", str(settings), "safe.directory", str(shop))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    for place in (shop, *shop.rglob("*")):
+        os.chown(place, 65534, 65534)
+    result = doctor("--repo", str(shop))
+    assert (
+        f"fail base: {shop} belongs to another user\n     mend: run codeframe as its owner" in result.output
+    )
+    assert "git config --global" not in result.output
     assert result.exit_code == 1
 
 
