@@ -36,7 +36,8 @@ def ended(draft: Draft, ending: h.Ended) -> None:
         return
     rejected = ending.outcome is Outcome.PROVIDER_REJECTED
     mend = "mend that, and ask again" if rejected else "say more of what is wanted, or give a plan"
-    message = f"no plan could be made of the goal ({ending.outcome.name}): {clip(ending.message)}; {mend}"
+    why = clip(ending.message.partition("\n")[0])  # what follows is said to the model
+    message = f"no plan could be made of the goal ({ending.outcome.name}): {why}; {mend}"
     ask_end(
         draft,
         Ending(RunState.FAILED, RunFailure(RunFailureReason.PLANNING_FAILED, message), message),

@@ -1,5 +1,6 @@
 """A goal's way to a plan, one situation at a time."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -81,6 +82,23 @@ def test_planning_that_failed_is_tried_again_as_a_task_is_and_told_why(outcome: 
     failure = driver.run.core.failure
     assert failure
     assert "give a plan" in failure.message
+
+
+def test_a_run_whose_planning_failed_says_why_and_not_what_the_model_was_told() -> None:
+    driver = with_goal(limits=RunLimits(retries=0))
+    ended = h.Ended(
+        driver.bind(),
+        Outcome.VERIFICATION_FAILED,
+        "the plan cannot run: a\nPropose it again: a",
+        driver.tick(),
+    )
+    driver.tell(replace(ended, result=b"\x12\x00"))
+    failure = driver.run.core.failure
+    assert failure
+    assert failure.message == (
+        "no plan could be made of the goal (VERIFICATION_FAILED): the plan cannot run: a; "
+        "say more of what is wanted, or give a plan"
+    )
 
 
 def test_planning_waits_for_the_instant_of_its_next_attempt() -> None:
