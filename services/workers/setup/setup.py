@@ -37,6 +37,7 @@ class Setup:
     """Makes environments and keeps them in `cache`, a folder of the worker's own.
 
     `network`: whether setup commands have it. `timeout` is for one whole setup, in seconds.
+        `tools` names the folder of the cache in which the toolchain is laid out.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Setup:
         *,
         network: bool = True,
         timeout: float = 1200.0,
+        tools: str = "tools",
     ) -> None:
         self.sandbox = sandbox
         self.cache = cache
@@ -55,7 +57,7 @@ class Setup:
         self.operator = operator or OperatorSettings()
         self.network = network
         self.timeout = timeout
-        self._tools = cache / "tools"
+        self._tools = cache / tools
         self._others: dict[Toolchain, Setup] = {}
         self._known: dict[str, Environment] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -107,11 +109,15 @@ class Setup:
 
     def _with(self, toolchain: Toolchain) -> "Setup":
         """The same setup with another toolchain."""
-        other = Setup(
-            self.sandbox, self.cache, toolchain, self.operator, network=self.network, timeout=self.timeout
+        return Setup(
+            self.sandbox,
+            self.cache,
+            toolchain,
+            self.operator,
+            network=self.network,
+            timeout=self.timeout,
+            tools=f"tools-{len(self._others) + 1}",
         )
-        other._tools = self.cache / f"tools-{len(self._others) + 1}"
-        return other
 
     def _with_tools(self, environment: Environment) -> Environment:
         readable = (*environment.readable, self._tools, *self.toolchain.readable)
