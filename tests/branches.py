@@ -22,9 +22,10 @@ def main() -> int:
     """Print what was covered. Returns the exit code."""
     coverage = Coverage()
     coverage.load()
-    with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        coverage.json_report(outfile=report.name)
-        files: dict[str, Any] = json.loads(Path(report.name).read_text())["files"]
+    with tempfile.TemporaryDirectory() as folder:  # a report that fails removes its file itself
+        report = Path(folder) / "report.json"
+        coverage.json_report(outfile=str(report))
+        files: dict[str, Any] = json.loads(report.read_text())["files"]
     total, taken, left = Counter[str](), Counter[str](), Counter[str]()
     for path, file in files.items():
         branches, covered = file["summary"]["num_branches"], file["summary"]["covered_branches"]
