@@ -36,6 +36,7 @@ TURN = f"""
     use: [read_file: {{{{path: big.txt}}}}, create_file: {{{{path: before.txt, content: whole}}}}]
   - when: {{{{last_text_contains: was cut off}}}}
     use: [create_file: {{{{path: after.txt, content: "{CONTENT}"}}}}]
+    {{again}}
   - when: {{{{last_result_contains: created before.txt}}}}
     say: I write the next file.
     use: [create_file: {{{{path: after.txt, content: "{CONTENT}"}}}}]
@@ -49,7 +50,8 @@ S = "SUCCEEDED"
 class Case:
     """A fault of the second turn, as the script orders it, and what is to come of the attempt.
 
-    `asked` is how often the second turn is asked for, all in all; 0 where that does not matter.
+    `asked` is how often the second turn is asked for, all in all; 0 where that does not matter. `again` is
+    a fault of each turn after a reply that was cut off.
     """
 
     fault: str
@@ -57,6 +59,7 @@ class Case:
     asked: int
     message: str = ""
     stall: float = 60.0
+    again: str = ""
 
 
 def faults(*orders: str) -> str:
@@ -75,20 +78,33 @@ CASES = {
         faults("{status: 429, retry_after: 3600, times: 99}"), "PROVIDER_UNAVAILABLE", 1, "HTTP 429"
     ),
     "500": Case(faults("{status: 500, times: 2}"), S, 3),
+    "502": Case(faults("{status: 502}"), S, 2),
+    "503": Case(faults("{status: 503}"), S, 2),
+    "504": Case(faults("{status: 504}"), S, 2),
+    "500 for ever": Case(faults("{status: 500, times: 999}"), "PROVIDER_UNAVAILABLE", 0, "HTTP 500"),
     "529 for a minute": Case(faults("{status: 529, times: 6}"), S, 7),
     "529 for ever": Case(
         faults("{status: 529, times: 999}"), "PROVIDER_UNAVAILABLE", 0, "HTTP 529 overloaded"
     ),
     "error event": Case(faults("{error_after: 7}"), S, 2),
+    "error event for ever": Case(
+        faults("{error_after: 7, times: 999}"), "PROVIDER_UNAVAILABLE", 0, "overloaded"
+    ),
     "dropped": Case(faults("{drop_after: 7}"), S, 2),
+    "dropped for ever": Case(faults("{drop_after: 7, times: 999}"), "PROVIDER_UNAVAILABLE", 0),
     "stalled": Case(faults("{stall_after: 7}"), S, 0, stall=1.0),  # 2, but for other stalls of a busy machine
     "no message_stop": Case(faults("{end_after: 7}"), S, 2),
+    "no message_stop for ever": Case(faults("{end_after: 7, times: 999}"), "PROVIDER_UNAVAILABLE", 0),
     "max_tokens in a tool call": Case("max_tokens: 60", S, 1),
+    "max_tokens in a tool call for ever": Case(
+        "max_tokens: 60", "STUCK", 1, "5 times", again="max_tokens: 60"
+    ),
     "malformed tool JSON": Case(faults("{garble: true, times: 2}"), S, 3),
     "malformed tool JSON for ever": Case(
         faults("{garble: true, times: 3}"), "BAD_MODEL_REPLY", 3, "an input that is not JSON"
     ),
     "empty 200": Case(faults("{empty: true}"), S, 2),
+    "empty 200 for ever": Case(faults("{empty: true, times: 999}"), "PROVIDER_UNAVAILABLE", 0),
     "refusal": Case("stop: refusal", "REFUSED", 1, "refused by the model"),
 }
 COSTS_A_RETRY = {"STUCK", "BAD_MODEL_REPLY"}
@@ -149,9 +165,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def staged(folder: Path, project: Path, fault: str, stall: float = 60.0) -> AsyncIterator[Stage]:
+async def staged(
+    folder: Path, project: Path, fault: str, stall: float = 60.0, again: str = ""
+) -> AsyncIterator[Stage]:
     clock, chance = HastyClock(), itertools.cycle([0.1, 0.9, 0.5])
-    script = "marker: files\nsteps:" + TURN.format(fault=fault)
+    script = "marker: files\nsteps:" + TURN.format(fault=fault, again=again)
     async with serving_claude(folder, {"files.yaml": script}) as claude:
         patience = Patience(stall=stall)
         model = ClaudeModel(KEY, claude.url, clock=clock, chance=lambda: next(chance), patience=patience)
@@ -166,7 +184,7 @@ async def staged(folder: Path, project: Path, fault: str, stall: float = 60.0) -
 async def test_a_fault_costs_time_and_not_work(tmp_path: Path, project: Path, name: str) -> None:
     case = CASES[name]
     attempt_id = f"run.{list(CASES).index(name)}.1"
-    async with staged(tmp_path, project, case.fault, case.stall) as stage:
+    async with staged(tmp_path, project, case.fault, case.stall, case.again) as stage:
         result = await stage.worker.result(replace_id(stage.request(), attempt_id))
         asked = stage.asked(2)
     assert evidence_pb2.Outcome.Name(result.outcome) == f"OUTCOME_{case.outcome}", result.message
