@@ -65,16 +65,21 @@ async def _lock(lock: IO[str], folder: Path) -> None:
     raise FolderHeld(f"codeframe is up in {folder} already ({who})")
 
 
-def running(folder: Path) -> Up | None:
-    """The `up` that holds a folder and is ready; None where there is none."""
+def held(folder: Path) -> bool:
+    """Whether an `up` holds a folder, be it ready or not."""
     try:
         with (folder / "up.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _told(folder)
+        return True
     except OSError:
         pass
-    return None
+    return False
+
+
+def running(folder: Path) -> Up | None:
+    """The `up` that holds a folder and is ready; None where there is none."""
+    return _told(folder) if held(folder) else None
 
 
 def _told(folder: Path) -> Up | None:

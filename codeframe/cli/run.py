@@ -1,5 +1,6 @@
 """`run`: a plan on a repository, followed to its end."""
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -16,11 +17,11 @@ from codeframe.budget import Budget
 from codeframe.cli.command import PATH, console, data_dir, lead_address, run_async
 from codeframe.cli.failure import BAD_USAGE, NOT_COMPLETED, CommandFailed
 from codeframe.cli.fleet import model, own_roles, sandbox
-from codeframe.cli.folder import Up, running
+from codeframe.cli.folder import Up, held, running
 from codeframe.cli.follow import Followed
 from codeframe.cli.key import custom_endpoint
 from codeframe.cli.look import follow_and_report
-from codeframe.cli.own_up import OwnUp, own_up
+from codeframe.cli.own_up import START_SECONDS, OwnUp, own_up
 from codeframe.cli.plan_only import write_plan
 from codeframe.cli.process_end import process_ended
 from codeframe.cli.repository import repository_at, why_unfit
@@ -218,7 +219,7 @@ async def _servers(wish: _Wish) -> AsyncIterator[_Servers]:
     """A lead to ask: the named one, the running one, else one of our own, stopped at the end."""
     given = [(flag, value) for flag, value in (("--sandbox", wish.sandbox), ("--model", wish.model)) if value]
     given += [("--role", str(folder)) for folder in wish.own_roles]
-    found = None if wish.lead else await _found(wish.folder)
+    found = None if wish.lead else await find_fleet(wish.folder)
     if lead := wish.lead or (found.lead if found else ""):
         for flag, _ in given:
             raise CommandFailed(f"{flag} is for workers that are started; these run already", BAD_USAGE)
@@ -235,13 +236,25 @@ async def _servers(wish: _Wish) -> AsyncIterator[_Servers]:
         yield _Servers(up.lead, own.broken, own)
 
 
-async def _found(folder: Path) -> Up | None:
-    """The `up` that runs in a folder; of one that is stopping, the end is waited for."""
-    while (up := running(folder)) and up.stopping:
-        told = f"the fleet in {folder} is stopping (process {up.pid}); waiting for its end"
-        console.print(told, soft_wrap=True, markup=False)
-        await process_ended(up.pid)
-    return up
+async def find_fleet(folder: Path) -> Up | None:
+    """The `up` that runs in a folder. One that starts is waited for, and of one that stops the end."""
+    while True:
+        while (up := running(folder)) and up.stopping:
+            told = f"the fleet in {folder} is stopping (process {up.pid}); waiting for its end"
+            console.print(told, soft_wrap=True, markup=False)
+            await process_ended(up.pid)
+        if up or not held(folder):
+            return up
+        console.print(f"a fleet in {folder} is starting; waiting for it", soft_wrap=True, markup=False)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while running(folder) is None:
+                    if not held(folder):
+                        return None
+                    await asyncio.sleep(0.05)  # another process holds it: nothing here is told
+        except TimeoutError:
+            what = f"the fleet in {folder} did not start in {START_SECONDS:g} s"
+            raise CommandFailed(f"{what}; end it, or choose another --data-dir") from None
 
 
 async def _created(client: Client, wish: _Wish) -> lead_pb2.Run:

@@ -1,5 +1,6 @@
 """The data folder: one `up` at a time, and how others find it."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from codeframe.cli.folder import (
     tell,
 )
 from codeframe.cli.key import custom_endpoint, missing_key, without_key, worker_environment
+from codeframe.cli.run import find_fleet
 
 UP = Up(pid=os.getpid(), lead="127.0.0.1:1", gateway="127.0.0.1:2", servers={"lead": "127.0.0.1:1"})
 
@@ -41,6 +43,23 @@ async def test_a_second_up_is_told_who_holds_the_folder(tmp_path: Path) -> None:
             async with holding(tmp_path):
                 pass
         assert running(tmp_path) == UP
+
+
+async def test_a_fleet_that_is_starting_is_waited_for(tmp_path: Path) -> None:
+    async with holding(tmp_path):
+        finding = asyncio.create_task(find_fleet(tmp_path))
+        await asyncio.sleep(0)
+        assert not finding.done()
+        tell(tmp_path, UP)
+        assert await finding == UP
+
+
+async def test_a_fleet_that_did_not_come_up_is_waited_for_no_longer(tmp_path: Path) -> None:
+    async with holding(tmp_path):
+        finding = asyncio.create_task(find_fleet(tmp_path))
+        await asyncio.sleep(0)
+        assert not finding.done()
+    assert await finding is None
 
 
 async def test_what_a_killed_up_left_is_not_believed(tmp_path: Path) -> None:
