@@ -40,6 +40,7 @@ async def _not_served(request: Request, error: Exception) -> Response:
         CodeframeError(
             grpc.StatusCode.NOT_FOUND,
             "ERROR_REASON_NOT_SERVED",
-            f"nothing answers {request.method} {request.url.path}",
+            f"nothing answers {request.method} {request.url.path}; "
+            "GET /v1/runs lists runs, /v1/events follows them, and so does the WebSocket /ws",
         )
     )

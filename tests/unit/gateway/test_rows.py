@@ -70,6 +70,11 @@ async def test_errors(http: httpx2.AsyncClient, path: str, status: int, code: st
     assert (status == 400) == bool(error["violations"])
 
 
+async def test_who_opens_the_gateway_is_told_what_it_serves(http: httpx2.AsyncClient) -> None:
+    message = (await http.get("/")).json()["error"]["message"]
+    assert message.startswith("nothing answers GET /; GET /v1/runs lists runs")
+
+
 async def test_a_write_is_not_served(http: httpx2.AsyncClient) -> None:
     assert (await http.post("/v1/runs")).json()["error"]["reason"] == "ERROR_REASON_NOT_SERVED"
 
