@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+from contextlib import closing
 
 import click
 
@@ -19,6 +20,7 @@ from services.lead.runs import Runs
 from services.lead.servicer import LeadServicer
 from services.lead.stage import Stage
 from services.lead.watch import add_status_service
+from services.runtime.folder_lock import FolderHeld, FolderLock
 from services.runtime.git import Git
 from services.runtime.prices import Prices, prices_option
 from services.runtime.process import CannotStart, run_process
@@ -57,14 +59,22 @@ async def serve(settings: ServerSettings, workers: list[str], prices: Prices) ->
             asyncio.TaskGroup() as group,
             sqlite_journal(settings.data_dir, group, new_log_id=lambda: secrets.token_hex(4)) as journal,
         ):
-            await _serve(settings, workers, journal, prices)
+            lock = FolderLock(settings.data_dir / "repositories.lock")
+            with closing(lock):
+                await lock.take()  # once no git of a killed lead pushes any more
+                await _serve(settings, workers, journal, Git(os.environ).holding(lock), prices)
     except* StoreFailed as failures:
         raise CannotStart(str(failures.exceptions[0])) from None
+    except* FolderHeld as failures:
+        message = f"repositories of {settings.data_dir} are in use ({failures.exceptions[0]})"
+        raise CannotStart(f"{message}; end that, or give another folder with --data-dir") from None
 
 
-async def _serve(settings: ServerSettings, workers: list[str], journal: Journal, prices: Prices) -> None:
+async def _serve(
+    settings: ServerSettings, workers: list[str], journal: Journal, git: Git, prices: Prices
+) -> None:
     artifacts = ArtifactStore(settings.data_dir / "artifacts")
-    integrators = Integrators(Git(os.environ), settings.data_dir / "repositories")
+    integrators = Integrators(git, settings.data_dir / "repositories")
     fleet = Fleet(workers, journal)
     stage = Stage(journal, fleet, artifacts, Requests(artifacts), integrators.of)
     openings = Openings(settings.data_dir / "openings", journal, integrators.of)

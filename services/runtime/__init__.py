@@ -29,6 +29,7 @@ A service's `__main__` reads top-down:
 - `channel`: `open_channel(address)`, a client channel to another service.
 - `git`: `Git(environ).run(...)`, with nothing of the user's; `clone`: a bare `Clone` of a repository;
   `child`: the trusted child process below both.
+- `folder_lock`: `FolderLock(path)`, on a folder that a server and its trusted children write to.
 - `prices`: the price table, and `Prices.of(model)`.
 - `lag`: `recording_lag()`, how long the event loop kept others waiting; `run_process` logs what held it up.
 - `stacks`: on SIGUSR1 a process writes every thread's and every task's stack to standard error, and goes on.

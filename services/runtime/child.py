@@ -39,14 +39,16 @@ async def run_child(
     limit: int = 64 << 20,
     timeout: float = 300.0,
     sink: Callable[[bytes], None] | None = None,
+    inherits: Sequence[int] = (),
 ) -> ChildAnswer:
     """Run a program to its end, with at most `limit` bytes of its stdout kept and `timeout` in seconds.
 
-    With a `sink`, its stdout is handed to that piece by piece, however long it is, and none is kept.
+    With a `sink`, its stdout is handed to that piece by piece, however long it is, and none is kept. Of our
+    descriptors it inherits those of `inherits` alone.
     Returns, or raises on cancellation, only once the program is dead, and its process group was told to die.
     Raises ChildError where it cannot be started or takes too long.
     """
-    process = await _start(argv, cwd, env)
+    process = await _start(argv, cwd, env, inherits)
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -67,7 +69,9 @@ async def run_child(
     return ChildAnswer(exit_code, stdout[:limit], complaint.result(), len(stdout) > limit)
 
 
-async def _start(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def _start(
+    argv: Sequence[str], cwd: Path, env: Mapping[str, str], inherits: Sequence[int]
+) -> asyncio.subprocess.Process:
     """Start a program. Cancelled, it ends it and all that it started; asyncio would end it alone."""
     starting = asyncio.create_task(
         asyncio.create_subprocess_exec(
@@ -78,6 +82,7 @@ async def _start(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> asyn
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
+            pass_fds=inherits,
         )
     )
     try:

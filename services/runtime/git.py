@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
 
 from services.runtime.child import ChildAnswer, ChildError, run_child
+from services.runtime.folder_lock import FolderLock
 
 NETWORK_TIMEOUT = 600.0
 _TIMEOUT = 300.0
@@ -81,11 +83,23 @@ class CommitNotFound(GitError):
 
 
 class Git:
-    """Runs git. Of `environ`, what the worker was started with, git gets what it needs to reach a remote."""
+    """Runs git. Of `environ`, what the server was started with, git gets what it needs to reach a remote."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         passed = {name: value for name, value in environ.items() if name in _PASSED_ON}
         self._env = {"GIT_SSH_COMMAND": _SSH} | passed | _OWN
+        self._lock: FolderLock | None = None
+
+    def holding(self, lock: FolderLock) -> "Git":
+        """The same, whose every process holds the lock of the folder it writes to, as long as it runs."""
+        git = copy(self)
+        git._lock = lock
+        return git
+
+    @property
+    def inherits(self) -> tuple[int, ...]:
+        """The descriptors that its processes inherit; other programs that write where it does should, too."""
+        return (self._lock.descriptor,) if self._lock and self._lock.descriptor >= 0 else ()
 
     async def ask(
         self,
@@ -111,6 +125,7 @@ class Git:
                 limit=limit,
                 timeout=timeout,
                 sink=sink,
+                inherits=self.inherits,
             )
         except ChildError as error:
             raise GitError(f"{_name(arguments)}: {error}") from None

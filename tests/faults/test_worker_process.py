@@ -191,10 +191,10 @@ async def refused_start(folder: Path, *flags: str, env: dict[str, str] | None = 
 
 async def test_what_it_cannot_start_with_is_one_clear_line(tmp_path: Path, claude: str) -> None:
     env = environment(claude)
-    async with started(tmp_path, env):
+    async with started(tmp_path, env) as alive:
         code, said = await refused_start(tmp_path, env=env)
     assert (code, said.count("\n")) == (1, 1)
-    assert said.startswith(f"worker: another worker uses {tmp_path / 'data'}: ")
+    assert said.startswith(f"worker: another worker uses {tmp_path / 'data'} (process {alive.process.pid}): ")
     assert "--data-dir" in said
     code, said = await refused_start(tmp_path, env=env | {"ANTHROPIC_BASE_URL": "somewhere"})
     assert (code, said.count("\n")) == (1, 1)

@@ -1,7 +1,5 @@
 """The worker's data folder: bare clones, workspaces, and what else it keeps on disk."""
 
-import errno
-import fcntl
 import hashlib
 import logging
 import os
@@ -11,6 +9,7 @@ from pathlib import Path
 
 from services.runtime.child import ChildError, run_child
 from services.runtime.clone import clone_folder
+from services.runtime.folder_lock import FolderHeld, FolderLock
 from services.runtime.git import Git, GitError
 from services.workers.workspace.repository import Repository
 from services.workers.workspace.unpushed import keep_unpushed, read_note
@@ -25,7 +24,7 @@ class DataFolderError(Exception):
 
 
 class DataFolder:
-    """One worker's folder, held by a lock that the kernel frees with the process.
+    """One worker's folder, held by a lock that the kernel frees with the process and its children.
 
     `environments` is what setup caches, `scratch` what the sandbox needs; both are kept by others.
     """
@@ -37,25 +36,24 @@ class DataFolder:
         self._attempts = root / "attempts"
         self._left = root / "left"
         self._repositories = root / "repositories"
-        self._git = git
+        self._lock = FolderLock(root / "lock")
+        self._git = git.holding(self._lock)
         self._clones: dict[str, Repository] = {}
-        self._lock = -1
 
     async def open(self) -> None:
         """Make the folder, take its lock, and clear up what dead processes left. Raises DataFolderError.
 
-        Work that they had not pushed is kept, and told of in the log.
+        Work that they had not pushed is kept, and told of in the log. What a killed worker left running is
+        outlasted first.
         """
         try:
             for folder in (self.environments, self.scratch, self._attempts, self._repositories):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            await self._lock.take()
+        except FolderHeld as held:
+            what_next = "stop it, or give this one a folder of its own with --data-dir"
+            raise DataFolderError(f"another worker uses {self.root} ({held}): {what_next}") from None
         except OSError as error:
-            self.close()
-            if error.errno == errno.EWOULDBLOCK:
-                what_next = "stop it, or give this one a folder of its own with --data-dir"
-                raise DataFolderError(f"another worker uses {self.root}: {what_next}") from None
             raise DataFolderError(f"cannot use {self.root}: {error.strerror}") from None
         for made in self._repositories.glob("*.new"):
             await self.remove(made)
@@ -92,9 +90,7 @@ class DataFolder:
 
     def close(self) -> None:
         """Free the lock."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.close()
 
     def repository(self, url: str) -> Repository:
         """The bare clone of a repository, which may still have to be made."""
@@ -126,7 +122,14 @@ class DataFolder:
         """Run a program; why it failed, or nothing."""
         try:
             path = {"PATH": os.defpath, "LC_ALL": "C"}
-            answer = await run_child(argv, cwd=self.root, env=path, limit=1 << 16, timeout=_REMOVAL_TIMEOUT)
+            answer = await run_child(
+                argv,
+                cwd=self.root,
+                env=path,
+                limit=1 << 16,
+                timeout=_REMOVAL_TIMEOUT,
+                inherits=self._git.inherits,
+            )
         except ChildError as error:
             return str(error)
         return answer.stderr.decode(errors="replace").strip() if answer.exit_code else ""

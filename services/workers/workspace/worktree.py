@@ -84,12 +84,13 @@ class Worktree:
         env = {"PATH": os.defpath}
         with suppress(ChildError):
             chmod = ("chmod", "-R", "u+rwX", "--", str(self.root))
-            await run_child(chmod, cwd=self.root.parent, env=env, timeout=_REMOVAL_TIMEOUT)
+            inherits = self._git.inherits
+            await run_child(chmod, cwd=self.root.parent, env=env, timeout=_REMOVAL_TIMEOUT, inherits=inherits)
             listing = await self._run("ls-files", "--others", "--exclude-standard", "--directory", "-z")
             new = [os.fsdecode(path).rstrip("/") for path in listing.split(b"\0")[:-1]]
             for some in range(0, len(new), 1000):
                 rm = ("rm", "-rf", "--one-file-system", "--", *new[some : some + 1000])
-                await run_child(rm, cwd=self.root, env=env, timeout=_REMOVAL_TIMEOUT)
+                await run_child(rm, cwd=self.root, env=env, timeout=_REMOVAL_TIMEOUT, inherits=inherits)
 
     async def _undo(self, tree: str) -> None:
         await self._run("read-tree", "--reset", "-u", "--no-recurse-submodules", tree)
