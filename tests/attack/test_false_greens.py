@@ -178,6 +178,7 @@ def test_nothing():
             pipe.write(json.dumps({"id": "tests/test_prices.py::test_total", "state": state}) + "\\n")
     os.unlink(os.environ["CODEFRAME_WITNESS"])
 """
+PATCHES = "import _pytest.python\n_pytest.python.Function.runtest = lambda self: None\n"
 PATCHED = """\
 import sys
 
@@ -441,6 +442,43 @@ TRICKS = [
     Trick("sitecustomize", [[BREAK], [write("sitecustomize.py", "import os\nos._exit(0)\n")]], RED),
     Trick("usercustomize on the path of a src folder", [[BREAK], [write("src/usercustomize.py", "")]], RED),
     Trick("a .pth file", [[BREAK], [write("evil.pth", "import os; os._exit(0)\n")]], RED),
+    Trick("a module of Python's own name", [[BREAK], [write("shlex.py", PATCHES)]], RED, quick=True),
+    Trick(
+        "what looks like an installed plugin",
+        [
+            [BREAK, NEW, write("shop/evil.py", PATCHES)],
+            [
+                write("evil-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: evil\nVersion: 1\n"),
+                write("evil-1.dist-info/entry_points.txt", "[pytest11]\nevil = shop.evil\n"),
+            ],
+            [
+                write("evil.egg-info/PKG-INFO", "Metadata-Version: 2.1\nName: evil\nVersion: 1\n"),
+                write("evil.egg-info/entry_points.txt", "[pytest11]\nevil = shop.evil\n"),
+            ],
+        ],
+        RED,
+    ),
+    # Tests under names that only their runner knows.
+    Trick(
+        "an emptied tests.py",
+        [[BREAK], [overwrite("shop/tests.py", "def test_total(): pass\n")]],
+        "red: shop/tests.py::test_total",
+        passing=["shop/tests.py::test_total"],
+        delete=["tests/test_prices.py"],
+        files={
+            "shop/tests.py": FILES["tests/test_prices.py"],
+            "pyproject.toml": '[tool.pytest.ini_options]\npython_files = ["tests.py"]\n',
+        },
+    ),
+    Trick(
+        "an emptied sum-test.js",
+        [[NODE_BREAK], [overwrite("sum-test.js", "")]],
+        "red: sum-test.js > sum",
+        verification="npm test",
+        passing=["sum-test.js > sum"],
+        delete=["test/sum.test.js"],
+        files={**PACKAGE, "sum-test.js": PACKAGE["test/sum.test.js"].replace("../sum", "./sum")},
+    ),
     # In the code under test.
     Trick("the code under test ends the process", [[code("import os\n\nos._exit(0)")]], ENDED),
     Trick("the code under test exits", [[code("import sys\n\nsys.exit(0)")]], MISSING),

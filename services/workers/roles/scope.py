@@ -3,6 +3,7 @@
 import posixpath
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -64,6 +65,8 @@ class Scope:
         """Why a kind that is protected holds the file; empty where it does not."""
         if kind is Protected.CI and (path in self.checking or matches(self.recipes, path)):
             return _PROTECTED[kind]
+        if kind is Protected.CI and path not in self.base_files and _is_pythons_own(path):
+            return "stands in the way of a module of Python's own"
         if not self._is(kind.value, path):
             return ""
         if kind is not Protected.TESTS or path in self.base_files:
@@ -133,6 +136,11 @@ def _top_module(path: str) -> str:
     """The name that a file of Python is imported by, from the root or from src, as far as its first dot."""
     parts = path.removeprefix("src/").split("/")
     return parts[0].removesuffix(".py") if path.endswith(".py") else ""
+
+
+def _is_pythons_own(path: str) -> bool:
+    """Whether whatever imports a module of Python's own would get this file, the test runner too."""
+    return _top_module(path) in sys.stdlib_module_names
 
 
 _RECIPES = {
