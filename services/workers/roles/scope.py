@@ -140,7 +140,8 @@ def _top_module(path: str) -> str:
 
 def _is_pythons_own(path: str) -> bool:
     """Whether whatever imports a module of Python's own would get this file, the test runner too."""
-    return _top_module(path) in sys.stdlib_module_names
+    module = path.removeprefix("src/").removesuffix("/__init__.py").removesuffix(".py")
+    return path.endswith(".py") and module in sys.stdlib_module_names
 
 
 _RECIPES = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.workers.tools.place import Place
 from services.workers.tools.tool import ToolError
+from services.workers.workspace.worktree import HALF_WRITTEN
 
 MAX_BYTES = 1024 * 1024
 NEW_FILE_MODE = 0o644
@@ -66,7 +67,7 @@ def write(place: Place, text: str) -> None:
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".codeframe-", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=HALF_WRITTEN, dir=path.parent)
     try:
         with open(handle, "wb") as file:
             file.write(data)

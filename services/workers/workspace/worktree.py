@@ -12,6 +12,9 @@ from services.workers.workspace.repository import Repository
 _SUBMODULE = "160000 "
 _REMOVAL_TIMEOUT = 60.0
 
+HALF_WRITTEN = ".codeframe-"
+"""So begins the name of a file that an agent writes, until it is whole."""
+
 
 class Worktree:
     """A folder of files, and an index beside it.
@@ -37,8 +40,9 @@ class Worktree:
         self._submodules = await self._listed_submodules()
 
     async def take_up(self) -> None:
-        """Go on with a folder that another process checked out. Raises GitError."""
+        """Go on with what another process checked out, less the file that it was writing. Raises GitError."""
         self._unlock()
+        await self._run("clean", "--quiet", "--force", "--", f":(glob)**/{HALF_WRITTEN}*")
         self._submodules = await self._listed_submodules()
 
     async def ask(self, *arguments: str, limit: int, timeout: float) -> ChildAnswer:

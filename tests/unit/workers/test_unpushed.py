@@ -65,6 +65,9 @@ async def test_work_that_is_pushed_leaves_nothing_to_tell(
     repository, attempt = await killed_with_work(project, tmp_path / "data")
     (attempt / "tree/made.py").unlink()
     (attempt / "tree/a.py").write_text("a = 1\n")
+    (attempt / "tree/src").mkdir()
+    for half_written in (".codeframe-x", "src/.codeframe-y"):
+        (attempt / "tree" / half_written).write_text("a = ")
     second = DataFolder(tmp_path / "data", Git(os.environ))
     await second.open()
     assert not attempt.exists()
